@@ -1,0 +1,100 @@
+"""Every way a job can end. The class is the decision: it tells the worker what to do next.
+
+    MsnodeError
+    ├─ ConfigurationError      refuse to start (exit 2): which key is wrong and what would be right
+    ├─ Rejected                final answer, recorded and reported, never retried
+    │  ├─ NotReadable          bytes that are no DICOM image (also answered 0xC000 at the door)
+    │  ├─ NoEligibleSeries
+    │  ├─ AmbiguousSelection
+    │  ├─ NotAVolume
+    │  └─ OutsideModelScope
+    ├─ ModelError              stops the jobs of one bundle, not the worker
+    │  ├─ BundleMissing
+    │  ├─ BundleCorrupt
+    │  └─ RecipeMismatch
+    ├─ Transient               retry later, with a limit
+    │  ├─ PeerUnreachable
+    │  ├─ AssociationRejected
+    │  ├─ OutOfResources
+    │  └─ ProcessDied
+    ├─ DeliveryRefused         final for that destination
+    └─ InvalidTransition       a bug
+
+Messages carry UIDs and numbers, never names or birth dates: they reach logs and reports.
+"""
+
+
+class MsnodeError(Exception):
+    """Base of every error that msnode raises on purpose."""
+
+
+class ConfigurationError(MsnodeError):
+    """A setting, an argument or the machine is not as it must be; nothing was started."""
+
+
+class Rejected(MsnodeError):
+    """The input cannot be read; the reason is final and is reported."""
+
+
+class NotReadable(Rejected):
+    """The bytes are not a DICOM image that can be decoded."""
+
+
+class NoEligibleSeries(Rejected):
+    """No series of the study satisfies the selection rules."""
+
+
+class AmbiguousSelection(Rejected):
+    """Several series satisfy the selection rules equally well."""
+
+
+class NotAVolume(Rejected):
+    """The instances do not form one regular stack of slices (PS3.3 C.7.6.2)."""
+
+
+class OutsideModelScope(Rejected):
+    """The series lies outside what the bundle declares it was made for."""
+
+
+class ModelError(MsnodeError):
+    """The model cannot be used; jobs that need it stop, the worker goes on."""
+
+
+class BundleMissing(ModelError):
+    """No bundle of that name and version."""
+
+
+class BundleCorrupt(ModelError):
+    """A file of the bundle does not have the digest that its manifest names."""
+
+
+class RecipeMismatch(ModelError):
+    """The bundle names a preprocessing recipe that this version does not have."""
+
+
+class Transient(MsnodeError):
+    """Worth another try later."""
+
+
+class PeerUnreachable(Transient):
+    """No connection to the peer, or it went away in the middle."""
+
+
+class AssociationRejected(Transient):
+    """The peer answered and refused the association (PS3.8 9.3.4)."""
+
+
+class OutOfResources(Transient):
+    """No room, here or at the peer."""
+
+
+class ProcessDied(Transient):
+    """The inference process ended by signal, time limit or memory limit."""
+
+
+class DeliveryRefused(MsnodeError):
+    """The destination will not take this object; final for that destination."""
+
+
+class InvalidTransition(MsnodeError):
+    """A job was asked to change into a state that its present state does not lead to: a bug."""
