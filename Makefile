@@ -1,0 +1,49 @@
+# make setup   virtual environment with everything, Debian packages where allowed
+# make demo    the whole loop once on this machine
+# make test    linters and all tests
+# make lint    ruff, mypy, import-linter
+# make bench   benchmarks (tests/benchmarks), results in bench-output/
+# make lock    resolve the dependencies anew into constraints.txt
+
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.msnode-ready
+# What tests and demo need of Debian 12: an archive, a second DICOM implementation, validators.
+PACKAGES := orthanc orthanc-dicomweb dcmtk dicom3tools libpixelmed-java default-jre-headless
+
+.PHONY: setup packages demo test lint bench lock clean
+
+setup: packages $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+packages:
+	@deploy/debian-packages $(PACKAGES)
+
+demo: setup
+	$(BIN)/msnode demo $(DEMO)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: setup lint
+	$(BIN)/pytest $(TEST)
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+lock:
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) demo-output bench-output

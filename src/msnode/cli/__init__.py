@@ -1,0 +1,53 @@
+"""The command line: one module a command group. Exit codes: 0 done, 1 refused, 2 misuse."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import msnode
+from msnode.cli import config, demo, echo, jobs, model, serve, study
+from msnode.cli.output import fail
+from msnode.errors import ConfigurationError, MsnodeError
+
+app = typer.Typer(
+    name="msnode",
+    help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and overlay.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.add_typer(study.app, name="study")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(model.app, name="model")
+app.add_typer(config.app, name="config")
+app.command("echo")(echo.echo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"msnode {msnode.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point: every expected error is one line on stderr and an exit code."""
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.exit(fail(str(error), code=2))
+    except MsnodeError as error:
+        sys.exit(fail(str(error), code=1))

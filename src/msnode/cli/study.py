@@ -1,0 +1,99 @@
+"""`msnode study`: read one study without a server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
+from msnode.errors import ConfigurationError, Rejected
+from msnode.settings import load_settings
+
+app = typer.Typer(help="Read a study from a folder.", no_args_is_help=True)
+
+_RESULT_FILE = "result.json"
+
+
+@app.callback()
+def _group() -> None:
+    """Read a study from a folder."""
+
+
+@app.command()
+def segment(
+    path: Annotated[Path, typer.Argument(help="Folder of DICOM files: one study.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for SEG, SR, overlay and result.json.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the FLAIR in PATH, segment its lesions, write the objects and result.json to --out.
+
+    Exit 0: read. Exit 1: the input cannot be read; the reason is on stderr and in result.json, and a
+    rejection report stands beside it where the files belong to one study. Every date in the objects is
+    the modification time of the newest input file, so one input always gives the same objects.
+    """
+    settings = load_settings(config)
+    _check_empty(out)
+    from msnode.wiring.reader import read_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=".msnode-"))
+    try:
+        with spinner("segmenting"):
+            try:
+                result = read_folder(path, staging, settings)
+            except Rejected as refusal:
+                result = _refused(str(refusal), staging)
+        _publish(staging, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    _report(result, out, as_json=as_json)
+
+
+def _check_empty(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigurationError(f"--out {out} is a file; a folder is needed")
+    if out.is_dir() and any(out.iterdir()) and not (out / _RESULT_FILE).is_file():
+        raise ConfigurationError(
+            f"--out {out} holds files that are not an earlier result; give an empty folder"
+        )
+
+
+def _publish(staging: Path, out: Path) -> None:
+    """Move the files to `out`, in place of an earlier result there."""
+    out.mkdir(exist_ok=True)
+    earlier = out / _RESULT_FILE
+    if earlier.is_file():
+        for name in json.loads(earlier.read_text(encoding="utf-8")).get("files", ()):
+            (out / Path(name).name).unlink(missing_ok=True)
+    for file in staging.iterdir():
+        file.replace(out / file.name)
+
+
+def _refused(reason: str, folder: Path) -> dict[str, Any]:
+    """The result of a folder in which there is not even a study to report on."""
+    result = {
+        "status": "rejected", "reason": reason, "series_instance_uid": None, "lesion_count": None,
+        "lesion_volume_mm3": None, "lesions": [], "outputs": [], "model": None, "timings_s": {},
+        "files": [_RESULT_FILE],
+    }  # fmt: skip
+    (folder / _RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _report(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+    if result["status"] != "completed":
+        raise typer.Exit(fail(f"rejected: {result['reason']}", code=1))
+    if not as_json:
+        volume = result["lesion_volume_mm3"] / 1000
+        console.print(
+            f"{result['lesion_count']} lesions, {volume:.2f} ml; {len(result['outputs'])} objects in {out}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -1,0 +1,211 @@
+"""The stages in order for one reading of one study; no I/O of its own beyond reading source pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from msnode.domain import FLAIR
+from msnode.encode import encode_rejection, encode_results
+from msnode.errors import Rejected
+from msnode.lesions import find_lesions
+from msnode.measure.burden import measure
+from msnode.preprocess import recipes
+from msnode.series.select import SelectionRules, select
+from msnode.series.volume import to_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from msnode.domain import (
+        Findings,
+        Instance,
+        LesionMap,
+        Output,
+        Prepared,
+        Provenance,
+        Selection,
+        Series,
+        SourceVolume,
+    )
+
+COMPLETED = "completed"
+REJECTED = "rejected"
+PASSED_OVER = "passed_over"
+
+
+class Network(Protocol):
+    """What the pipeline needs of a model that is ready to run."""
+
+    @property
+    def runtime_name(self) -> str:
+        """What runs it and in which precision."""
+
+    def predict(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Probability (class, slice, row, column) on the prepared grid."""
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """What a reading depends on beside pixels and weights."""
+
+    selection: SelectionRules
+    recipe: str
+    threshold: float
+    min_volume_mm3: float
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The outcome of one job.
+
+    Attributes:
+        status: "completed", "rejected" (a read was asked for and cannot be given) or "passed_over"
+            (nothing in the study asked for one).
+        reason: why, in one line.
+        selection: what was taken and what was not.
+        source: the series as a volume; None where it is none.
+        lesion_map: lesions on the source grid; None unless completed.
+        findings: the numbers; None unless completed.
+        outputs: the objects for the PACS, in the order in which they should arrive.
+        timings_s: seconds per stage.
+    """
+
+    status: str
+    reason: str
+    selection: Selection
+    outputs: tuple[Output, ...] = ()
+    source: SourceVolume | None = None
+    lesion_map: LesionMap | None = None
+    findings: Findings | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def flair(self) -> Series | None:
+        """The series that was read, or would have been."""
+        return self.selection.series.get(FLAIR)
+
+
+class _Clock:
+    """Collects seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - start, 4)
+
+
+def selection_digest(selection: Selection) -> str:
+    """SHA-256 over the digests of the selected instances: equal digests need no second reading."""
+    digests = sorted(i.digest for series in selection.series.values() for i in series.instances)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def read_study(
+    study: Sequence[Series],
+    rules: ReadingRules,
+    provenance: Provenance,
+    load_network: Callable[[], Network],
+    *,
+    asked_for: bool = False,
+) -> Reading:
+    """Read one study: select, volume, preprocess, segment, measure, encode.
+
+    Args:
+        study: every series of the study that is known, without objects a node made.
+        rules: selection rules, recipe and lesion definition.
+        provenance: identity of model and settings, recorded start; its `runtime` is filled in here.
+        load_network: gives the model, resident or not; called only when a series is to be read.
+        asked_for: a person asked for this reading, so that silence is never an answer.
+
+    Returns:
+        A reading of any status. Input that cannot be read is a status, not an exception.
+
+    Raises:
+        ModelError, Transient: the model or the machine failed; nothing is known about the study.
+    """
+    clock = _Clock()
+    numbers = frozenset(int(n) for s in study for i in s.instances if (n := _series_number(i)) is not None)
+    provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
+    with clock.stage("select"):
+        selection = select(study, rules.selection)
+    try:
+        if selection.refusal is not None:
+            raise selection.refusal
+        return _read_series(selection, rules, provenance, load_network, clock)
+    except Rejected as refusal:
+        if not (asked_for or selection.asked_for):
+            return Reading(PASSED_OVER, str(refusal), selection, timings_s=clock.seconds)
+        with clock.stage("encode"):
+            outputs = encode_rejection(_candidates(study, selection), str(refusal), provenance)
+        return Reading(REJECTED, str(refusal), selection, outputs, timings_s=clock.seconds)
+
+
+def _read_series(
+    selection: Selection,
+    rules: ReadingRules,
+    provenance: Provenance,
+    load_network: Callable[[], Network],
+    clock: _Clock,
+) -> Reading:
+    with clock.stage("volume"):
+        source = to_volume(selection.series[FLAIR])
+    with clock.stage("preprocess"):
+        prepared = recipes.get(rules.recipe).apply(source.volume)
+    with clock.stage("model"):
+        network = load_network()
+    with clock.stage("segment"):
+        probability = network.predict(prepared)
+    with clock.stage("restore"):
+        lesion_probability = recipes.restore(probability[1], prepared)
+    with clock.stage("measure"):
+        lesion_map = find_lesions(
+            lesion_probability, threshold=rules.threshold, min_volume_mm3=rules.min_volume_mm3
+        )
+        findings = measure(
+            lesion_map,
+            patient_key=patient_key(source.frames[0].instance),
+            series_instance_uid=source.series.series_instance_uid,
+            bundle_sha256=provenance.model.sha256 if provenance.model else "",
+        )
+    with clock.stage("encode"):
+        outputs = encode_results(
+            source, lesion_map, findings, replace(provenance, runtime=network.runtime_name)
+        )
+    reason = f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3"
+    return Reading(
+        COMPLETED, reason, selection, outputs, source, lesion_map, findings, timings_s=clock.seconds
+    )
+
+
+def patient_key(instance: Instance) -> tuple[str, str]:
+    """(issuer of patient ID, patient ID): patients are told apart by both."""
+    header = instance.header
+    return str(header.get("IssuerOfPatientID") or ""), str(header.get("PatientID") or "")
+
+
+def _series_number(instance: Instance) -> int | None:
+    value = instance.header.get("SeriesNumber")
+    try:
+        return int(value) if value not in (None, "") else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _candidates(study: Sequence[Series], selection: Selection) -> tuple[Instance, ...]:
+    """The instances that a rejection names: the chosen series, or else every instance of the study."""
+    chosen = selection.series.get(FLAIR)
+    series = [chosen] if chosen else study
+    return tuple(i for s in series for i in s.instances)

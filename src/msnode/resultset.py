@@ -1,0 +1,98 @@
+"""A reading as files: the objects, and `result.json` that says what they are.
+
+The same files make up a result set in the store and the output folder of `msnode study segment`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msnode.encode import to_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from msnode.domain import Findings, ModelIdentity, Output
+    from msnode.pipeline import Reading
+
+RESULT_FILE = "result.json"
+LESION_MAP_FILE = "lesion_map.npz"
+
+
+def write_result_set(reading: Reading, model: ModelIdentity, folder: Path) -> dict[str, Any]:
+    """Write every object of `reading`, the lesion map and `result.json` into `folder`.
+
+    Returns:
+        What `result.json` holds: status, reason, series, lesions (volumes in mm3, centroids in LPS mm),
+        outputs with the SHA-256 of each file, model, timings in seconds.
+    """
+    counts: dict[str, int] = {}
+    outputs = []
+    for output in reading.outputs:
+        counts[output.kind] = counts.get(output.kind, 0) + 1
+        outputs.append(_write_object(output, counts[output.kind], folder))
+    if reading.lesion_map is not None:
+        np.savez_compressed(
+            folder / LESION_MAP_FILE, labels=reading.lesion_map.labels, affine=reading.lesion_map.grid.affine
+        )
+    result = _describe(reading, model, outputs)
+    result["files"] = sorted([*(path.name for path in folder.iterdir()), RESULT_FILE])
+    (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What `write_result_set` described in this folder."""
+    content: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return content
+
+
+def _write_object(output: Output, number: int, folder: Path) -> dict[str, str]:
+    name = f"{output.kind}-{number:04d}.dcm" if output.kind == "overlay" else f"{output.kind}.dcm"
+    content = to_bytes(output)
+    (folder / name).write_bytes(content)
+    return {
+        "kind": output.kind,
+        "path": name,
+        "sop_instance_uid": output.sop_instance_uid,
+        "sop_class_uid": str(output.dataset.SOPClassUID),
+        "series_instance_uid": str(output.dataset.SeriesInstanceUID),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _describe(reading: Reading, model: ModelIdentity, outputs: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "status": reading.status,
+        "reason": reading.reason,
+        "series_instance_uid": reading.flair.series_instance_uid if reading.flair else None,
+        "lesion_count": reading.findings.count if reading.findings else None,
+        "lesion_volume_mm3": round(reading.findings.total_volume_mm3, 3) if reading.findings else None,
+        "lesions": _lesions(reading.findings),
+        "outputs": outputs,
+        "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
+        "warnings": list(reading.source.warnings) if reading.source else [],
+        "passed_over": [
+            {"series_instance_uid": p.series_instance_uid, "reason": p.reason}
+            for p in reading.selection.passed_over
+        ],
+        "timings_s": reading.timings_s,
+    }
+
+
+def _lesions(findings: Findings | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "tracking_uid": f.tracking_uid,
+            "tracking_id": f.tracking_id,
+            "volume_mm3": round(f.lesion.volume_mm3, 3),
+            "centroid_lps_mm": [round(v, 3) for v in f.lesion.centroid_lps_mm],
+            "longest_in_plane_mm": round(f.lesion.longest_in_plane_mm, 3),
+            "mean_probability": round(f.lesion.mean_probability, 4),
+        }
+        for f in (findings.lesions if findings else ())
+    ]

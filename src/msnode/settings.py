@@ -1,0 +1,208 @@
+"""`msnode.toml` → `Settings`, validated completely before anything starts.
+
+Every key has a default and stands commented in `config/msnode.toml`; unknown keys are errors. An
+environment variable overrides a key: `MSNODE_RECEIVE__PORT=11113` is `port` in `[receive]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from msnode.errors import ConfigurationError
+
+AeTitle = Annotated[
+    str, Field(min_length=1, max_length=16, pattern=r"^[!-\[\]-~](?:[ -\[\]-~]*[!-\[\]-~])?$")
+]
+"""PS3.5 6.2, VR AE: 1-16 characters, no backslash or control character, no outer space."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=86400)]
+ObjectKind = Literal["seg", "sr", "overlay"]
+
+_SITE_CONFIG = Path("/etc/msnode/msnode.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(_Section):
+    """`[node]`: who the node is and where it keeps things."""
+
+    ae_title: AeTitle = "MSNODE"
+    data_dir: Path = Path("/var/lib/msnode")
+    database_url: str | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+
+
+class PeerSettings(_Section):
+    """`[[receive.peers]]`: one sender that may open associations."""
+
+    ae_title: AeTitle
+    addresses: tuple[IPvAnyNetwork, ...] = Field(min_length=1)
+
+
+class ReceiveSettings(_Section):
+    """`[receive]`: the listening side."""
+
+    address: str = "127.0.0.1"
+    port: Port = 11112
+    peers: tuple[PeerSettings, ...] = ()
+    also_accept: tuple[str, ...] = ()
+    max_associations: int = Field(default=40, ge=1, le=1000)
+    max_associations_per_address: int = Field(default=20, ge=1, le=1000)
+    network_timeout_s: Seconds = 60
+    min_free_mb: int = Field(default=1024, ge=0)
+
+
+class CompletenessSettings(_Section):
+    """`[completeness]`: when a study counts as complete."""
+
+    series_quiet_s: Seconds = 10
+    study_quiet_s: Seconds = 60
+    after_release_s: Seconds = 5
+    revision_quiet_s: Seconds = 120
+
+
+class SelectionSettings(_Section):
+    """`[selection]`: limits of the rules that pick the FLAIR."""
+
+    min_slices: int = Field(default=10, ge=3)
+
+
+class ModelSettings(_Section):
+    """`[model]`: which bundle reads, and on what."""
+
+    bundle: str = "builtin"
+    bundles_dir: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    time_limit_s: Annotated[float, Field(gt=0)] = 900
+    memory_limit_mb: int = Field(default=6000, ge=500)
+    attempts: int = Field(default=3, ge=1, le=10)
+
+
+class RetrySettings(_Section):
+    """`[retry]`: how often and how late a delivery is tried again."""
+
+    first_s: Annotated[float, Field(gt=0)] = 5
+    factor: Annotated[float, Field(ge=1)] = 2
+    max_s: Annotated[float, Field(gt=0)] = 900
+    limit: int = Field(default=120, ge=1)
+
+
+class DicomDestination(_Section):
+    """`[[destinations]]` with `type = "dicom"`: a C-STORE peer."""
+
+    type: Literal["dicom"] = "dicom"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    ae_title: AeTitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    objects: tuple[ObjectKind, ...] = Field(default=("seg", "sr", "overlay"), min_length=1)
+
+
+class FolderDestination(_Section):
+    """`[[destinations]]` with `type = "folder"`: files in a folder."""
+
+    type: Literal["folder"]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    path: Path
+    objects: tuple[ObjectKind, ...] = Field(default=("seg", "sr", "overlay"), min_length=1)
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="MSNODE_", env_nested_delimiter="__"
+    )
+
+    node: NodeSettings = NodeSettings()
+    receive: ReceiveSettings = ReceiveSettings()
+    completeness: CompletenessSettings = CompletenessSettings()
+    selection: SelectionSettings = SelectionSettings()
+    model: ModelSettings = ModelSettings()
+    retry: RetrySettings = RetrySettings()
+    destinations: tuple[
+        Annotated[DicomDestination | FolderDestination, Field(discriminator="type")], ...
+    ] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults; nothing else is read."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [d.name for d in self.destinations]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"destinations: two are named {name!r}; each needs its own name")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The database, by default beside the data."""
+        return self.node.database_url or f"sqlite:///{self.node.data_dir.absolute() / 'msnode.db'}"
+
+    @property
+    def results_digest(self) -> str:
+        """SHA-256 over the settings that change results (64 hex digits)."""
+        text = json.dumps({"selection": self.selection.model_dump(mode="json")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Settings from `path`, else from $MSNODE_CONFIG, else /etc/msnode/msnode.toml, else the defaults.
+
+    Raises:
+        ConfigurationError: the file is absent or no TOML, or a key is unknown or wrong; the message
+            names file and key and says what would be right.
+    """
+    named = path or (Path(os.environ["MSNODE_CONFIG"]) if os.environ.get("MSNODE_CONFIG") else None)
+    source = named or (_SITE_CONFIG if _SITE_CONFIG.exists() else None)
+    values = _read(source) if source else {}
+    try:
+        return Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(f"{source or 'defaults'}: {_explain(error)}") from None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in item["loc"])
+        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{key}: {message}" if key else message)
+    return "; ".join(lines)

@@ -1,0 +1,1 @@
+"""The only place where settings choose the real objects and join them."""

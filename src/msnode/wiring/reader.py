@@ -1,0 +1,120 @@
+"""From the configured model and a set of instances to a result set; for the worker's child and the CLI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msnode
+from msnode.domain import Provenance
+from msnode.errors import AmbiguousSelection, NotReadable
+from msnode.pipeline import ReadingRules, read_study
+from msnode.preprocess import recipes
+from msnode.resultset import write_result_set
+from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle
+from msnode.segment.predict import Predictor
+from msnode.series.select import SelectionRules
+from msnode.series.volume import group_series, read_instance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from msnode.domain import Instance, Series
+    from msnode.pipeline import Reading
+    from msnode.settings import Settings
+
+_PREAMBLE = 128
+
+
+class Reader:
+    """Reads studies with the configured bundle, which stays loaded between readings.
+
+    Raises:
+        ModelError: the bundle is missing or damaged, or names a recipe this version does not have.
+        ConfigurationError: the configured device is not there.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        folders = [builtin_folder()]
+        if settings.model.bundles_dir:
+            folders.insert(0, settings.model.bundles_dir)
+        self._settings = settings
+        self.bundle = load_bundle(find_bundle(settings.model.bundle, folders))
+        recipes.get(self.bundle.recipe)
+        self._predictor: Predictor | None = None
+        self._rules = ReadingRules(
+            selection=SelectionRules(min_slices=settings.selection.min_slices),
+            recipe=self.bundle.recipe,
+            threshold=self.bundle.threshold,
+            min_volume_mm3=self.bundle.min_volume_mm3,
+        )
+
+    def predictor(self) -> Predictor:
+        """The network, compiled at the first call."""
+        if self._predictor is None:
+            model = self._settings.model
+            self._predictor = Predictor(self.bundle, device=model.device, threads=model.threads or None)
+        return self._predictor
+
+    def read(
+        self,
+        study: Sequence[Series],
+        *,
+        started_at: datetime,
+        revision: int = 0,
+        replaces_sop_instance_uid: str | None = None,
+        asked_for: bool = False,
+    ) -> Reading:
+        """Read one study; with `asked_for`, a study without a candidate is rejected, not passed over."""
+        provenance = Provenance(
+            started_at=started_at,
+            revision=revision,
+            model=self.bundle.identity,
+            msnode_version=msnode.__version__,
+            runtime="none",
+            settings_digest=self._settings.results_digest,
+            replaces_sop_instance_uid=replaces_sop_instance_uid,
+        )
+        return read_study(study, self._rules, provenance, self.predictor, asked_for=asked_for)
+
+
+def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
+    """Read the one study in the files below `path`; write its result set to `out`.
+
+    Raises:
+        NotReadable: no DICOM file, or a DICOM file that is damaged.
+        AmbiguousSelection: files of several studies.
+    """
+    files = sorted(p for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
+    instances = _instances(files)
+    if not instances:
+        raise NotReadable(f"no DICOM file among the {len(files)} files in {path}")
+    study = group_series(instances)
+    studies = {s.study_instance_uid for s in study}
+    if len(studies) > 1:
+        raise AmbiguousSelection(f"{path} holds {len(studies)} studies; give the folder of one")
+    newest = max(i.path.stat().st_mtime for i in instances)
+    reader = Reader(settings)
+    reading = reader.read(study, started_at=datetime.fromtimestamp(int(newest), UTC), asked_for=True)
+    return write_result_set(reading, reader.bundle.identity, out)
+
+
+def _instances(files: Sequence[Path]) -> list[Instance]:
+    """Every DICOM file, each content once; files of another kind (notes, DICOMDIR readers) are left out."""
+    found: dict[str, Instance] = {}
+    for file in files:
+        try:
+            instance = read_instance(file)
+        except NotReadable:
+            if _says_dicom(file):
+                raise
+            continue
+        found.setdefault(instance.digest, instance)
+    return list(found.values())
+
+
+def _says_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(_PREAMBLE)
+        return file.read(4) == b"DICM"

@@ -1,0 +1,32 @@
+"""Readers that run in the worker's child: importable there, so they stand in a module of their own."""
+
+import os
+import signal
+import time
+
+from msnode.errors import ModelError
+
+PATIENT_NAME = "Doe^Jane"
+
+
+def make_reader():
+    memory = []
+
+    def read(job_id: int) -> dict:
+        match job_id:
+            case 1:
+                return {"pid": os.getpid()}
+            case 2:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case 3:
+                time.sleep(600)
+            case 4:
+                memory.extend(bytearray(2**26) for _ in range(64))
+                time.sleep(600)
+            case 5:
+                raise ModelError("the bundle is broken")
+            case 6:
+                raise KeyError(PATIENT_NAME)
+        return {}
+
+    return read

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from msnode.domain import Grid, Volume
+from msnode.lesions import find_lesions
+
+
+def grid(shape, spacing=(6.0, 1.0, 0.5)):
+    affine = np.diag([0.5, 1.0, 6.0, 1.0])[:, [2, 1, 0, 3]].copy()  # slice → z, row → y, column → x
+    affine[:3, :3] *= np.array(spacing) / np.array((6.0, 1.0, 0.5))
+    return Grid(shape, affine)
+
+
+def find(mask, *, min_volume_mm3=0.0):
+    mask = np.asarray(mask, dtype=np.float32)
+    return find_lesions(Volume(mask, grid(mask.shape)), threshold=0.5, min_volume_mm3=min_volume_mm3)
+
+
+def test_corner_contact_makes_one_lesion():
+    mask = np.zeros((3, 4, 4))
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = 1
+    assert len(find(mask).lesions) == 1
+
+
+def test_numbers_of_one_lesion():
+    mask = np.zeros((4, 8, 8))
+    mask[1, 2:4, 4:8] = 0.75
+    (lesion,) = find(mask).lesions
+    assert lesion.voxel_count == 8
+    assert lesion.volume_mm3 == pytest.approx(8 * 3.0)
+    assert lesion.centroid_lps_mm == pytest.approx((5.5 * 0.5, 2.5, 6.0))
+    assert lesion.longest_in_plane_mm == pytest.approx(np.hypot(1.0, 1.5) + 1.0)
+    assert lesion.mean_probability == pytest.approx(0.75)
+
+
+def test_a_line_of_voxels_has_a_length():
+    mask = np.zeros((1, 4, 12))
+    mask[0, 1, 2:10] = 1
+    assert find(mask).lesions[0].longest_in_plane_mm == pytest.approx(7 * 0.5 + 1.0)
+
+
+def test_the_threshold_belongs_to_the_lesion():
+    mask = np.zeros((1, 2, 2))
+    mask[0, 0, 0] = 0.5
+    assert len(find(mask).lesions) == 1
+
+
+def test_a_lesion_of_exactly_the_least_volume_stays():
+    mask = np.zeros((1, 4, 4))
+    mask[0, 0, 0] = 1
+    mask[0, 2, 2:4] = 1
+    assert [x.voxel_count for x in find(mask, min_volume_mm3=6.0).lesions] == [2]
+
+
+def test_labels_fall_with_volume():
+    mask = np.zeros((1, 5, 12))
+    mask[0, 0, 0] = 1
+    mask[0, 2, 0:3] = 1
+    mask[0, 4, 0:2] = 1
+    found = find(mask)
+    assert [x.voxel_count for x in found.lesions] == [3, 2, 1]
+    assert [int((found.labels == x.label).sum()) for x in found.lesions] == [3, 2, 1]
+
+
+@given(hnp.arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 3)))
+def test_every_voxel_over_the_threshold_is_in_exactly_one_lesion(mask):
+    found = find(mask)
+    assert np.array_equal(found.labels > 0, mask)
+    assert sum(x.voxel_count for x in found.lesions) == int(mask.sum())
+    assert [x.label for x in found.lesions] == list(range(1, len(found.lesions) + 1))

@@ -1,0 +1,77 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from msnode.errors import ConfigurationError
+from msnode.settings import Settings, load_settings
+from support.environment import ROOT
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "msnode.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_commented_file_holds_every_default():
+    assert load_settings(ROOT / "config" / "msnode.toml") == Settings()
+
+
+def test_the_commented_file_names_every_key():
+    text = (ROOT / "config" / "msnode.toml").read_text()
+    for section, field in Settings.model_fields.items():
+        keys = getattr(field.default, "model_dump", dict)()
+        for key in keys:
+            assert re.search(
+                rf"^#? ?{key} = |^\[\[{section}\.{key}\]\]|^# \[\[{section}\.{key}\]\]", text, re.MULTILINE
+            ), key
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[receive]\nport = 99999\n", r"receive\.port: .*65535"),
+        ("[receive]\nporto = 1\n", r"receive\.porto: unknown key"),
+        ("[colour]\n", r"colour: unknown key"),
+        ("[node]\nae_title = 'ABCDEFGHIJKLMNOPQ'\n", r"node\.ae_title: .*16"),
+        ("[node]\nae_title = 'A\\B'\n", r"node\.ae_title"),
+        ("[node\n", "not TOML"),
+        ("[[receive.peers]]\nae_title = 'A'\naddresses = ['nope']\n", r"receive\.peers\.0\.addresses"),
+        ("[[receive.peers]]\nae_title = 'A'\naddresses = []\n", r"receive\.peers\.0\.addresses"),
+        ("[[destinations]]\nname = 'a'\ntype = 'ftp'\n", "'dicom', 'folder'"),
+        (
+            "[[destinations]]\nname = 'a'\ntype = 'folder'\npath = '/x'\n" * 2,
+            "two are named 'a'",
+        ),
+        ("[[destinations]]\nname = 'a'\ntype = 'folder'\npath = '/x'\nobjects = ['pdf']\n", r"objects\.0"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_key(tmp_path, text, says):
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        load_settings(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"absent\.toml: No such file"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSNODE_RECEIVE__PORT", "4711")
+    settings = load_settings(write(tmp_path, "[receive]\nport = 1\naddress = '::1'\n"))
+    assert (settings.receive.port, settings.receive.address) == (4711, "::1")
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSNODE_CONFIG", str(write(tmp_path, "[node]\nae_title = 'OTHER'\n")))
+    assert load_settings().node.ae_title == "OTHER"
+
+
+def test_the_digest_follows_what_changes_results(tmp_path):
+    plain = Settings()
+    assert load_settings(write(tmp_path, "[receive]\nport = 1\n")).results_digest == plain.results_digest
+    assert (
+        load_settings(write(tmp_path, "[selection]\nmin_slices = 5\n")).results_digest != plain.results_digest
+    )
