@@ -65,11 +65,12 @@ _SHAPE_BY_SUFFIX: Mapping[str, Callable[[Any], bool]] = {
 """Keys that end so carry a UID, or a number of that unit."""
 
 _WORDS = frozenset({
-    "address", "association_id", "attempt", "attempts", "bundle", "called_ae", "calling_ae", "count",
-    "database", "destination", "device", "digest", "executor_id", "exit_code", "host", "job_id", "kind",
-    "level", "line", "logger", "modality", "outcome", "pid", "port", "precision", "recipe", "revision",
-    "role", "runtime", "setting", "sha256", "signal", "stage", "state", "state_before", "status",
-    "timestamp", "traceback", "version", "withheld", "workflow_id",
+    "address", "ae_title", "allowed", "association", "association_id", "attempt", "attempts", "bundle",
+    "called_ae", "calling_ae", "count", "database", "destination", "device", "digest", "executor_id",
+    "exit_code", "host", "job_id", "kind", "level", "line", "logger", "modality", "open", "outcome",
+    "pid", "port", "precision", "recipe", "released", "revision", "role", "runtime", "setting", "sha256",
+    "signal", "stage", "state", "state_before", "status", "timestamp", "traceback", "version",
+    "withheld", "workflow_id",
 })  # fmt: skip
 """Keys that carry one machine-made word or number, without spaces."""
 

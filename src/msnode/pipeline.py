@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 COMPLETED = "completed"
 REJECTED = "rejected"
 PASSED_OVER = "passed_over"
+UNCHANGED = "unchanged"
 
 
 class Network(Protocol):
@@ -66,10 +67,11 @@ class Reading:
     """The outcome of one job.
 
     Attributes:
-        status: "completed", "rejected" (a read was asked for and cannot be given) or "passed_over"
-            (nothing in the study asked for one).
+        status: "completed", "rejected" (a read was asked for and cannot be given), "passed_over"
+            (nothing in the study asked for one) or "unchanged" (the revision before read the same bytes).
         reason: why, in one line.
         selection: what was taken and what was not.
+        provenance: what the reading was made from.
         source: the series as a volume; None where it is none.
         lesion_map: lesions on the source grid; None unless completed.
         findings: the numbers; None unless completed.
@@ -80,6 +82,7 @@ class Reading:
     status: str
     reason: str
     selection: Selection
+    provenance: Provenance
     outputs: tuple[Output, ...] = ()
     source: SourceVolume | None = None
     lesion_map: LesionMap | None = None
@@ -120,6 +123,7 @@ def read_study(
     load_network: Callable[[], Network],
     *,
     asked_for: bool = False,
+    former_selection: str | None = None,
 ) -> Reading:
     """Read one study: select, volume, preprocess, segment, measure, encode.
 
@@ -129,6 +133,7 @@ def read_study(
         provenance: identity of model and settings, recorded start; its `runtime` is filled in here.
         load_network: gives the model, resident or not; called only when a series is to be read.
         asked_for: a person asked for this reading, so that silence is never an answer.
+        former_selection: `selection_digest` of the revision before; an equal one is not read again.
 
     Returns:
         A reading of any status. Input that cannot be read is a status, not an exception.
@@ -141,16 +146,18 @@ def read_study(
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
     with clock.stage("select"):
         selection = select(study, rules.selection)
+    if selection.series and selection_digest(selection) == former_selection:
+        return Reading(UNCHANGED, "the same instances as in the revision before", selection, provenance)
     try:
         if selection.refusal is not None:
             raise selection.refusal
         return _read_series(selection, rules, provenance, load_network, clock)
     except Rejected as refusal:
         if not (asked_for or selection.asked_for):
-            return Reading(PASSED_OVER, str(refusal), selection, timings_s=clock.seconds)
+            return Reading(PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds)
         with clock.stage("encode"):
             outputs = encode_rejection(_candidates(study, selection), str(refusal), provenance)
-        return Reading(REJECTED, str(refusal), selection, outputs, timings_s=clock.seconds)
+        return Reading(REJECTED, str(refusal), selection, provenance, outputs, timings_s=clock.seconds)
 
 
 def _read_series(
@@ -180,14 +187,14 @@ def _read_series(
             series_instance_uid=source.series.series_instance_uid,
             bundle_sha256=provenance.model.sha256 if provenance.model else "",
         )
+    provenance = replace(provenance, runtime=network.runtime_name)
     with clock.stage("encode"):
-        outputs = encode_results(
-            source, lesion_map, findings, replace(provenance, runtime=network.runtime_name)
-        )
+        outputs = encode_results(source, lesion_map, findings, provenance)
     reason = f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3"
     return Reading(
-        COMPLETED, reason, selection, outputs, source, lesion_map, findings, timings_s=clock.seconds
-    )
+        COMPLETED, reason, selection, provenance, outputs, source, lesion_map, findings,
+        timings_s=clock.seconds,
+    )  # fmt: skip
 
 
 def patient_key(instance: Instance) -> tuple[str, str]:

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msnode.encode import to_bytes
+from msnode.pipeline import selection_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from msnode.domain import Findings, ModelIdentity, Output
+    from msnode.domain import Findings, Output
     from msnode.pipeline import Reading
 
 RESULT_FILE = "result.json"
 LESION_MAP_FILE = "lesion_map.npz"
 
 
-def write_result_set(reading: Reading, model: ModelIdentity, folder: Path) -> dict[str, Any]:
+def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
     """Write every object of `reading`, the lesion map and `result.json` into `folder`.
 
     Returns:
@@ -39,7 +42,7 @@ def write_result_set(reading: Reading, model: ModelIdentity, folder: Path) -> di
         np.savez_compressed(
             folder / LESION_MAP_FILE, labels=reading.lesion_map.labels, affine=reading.lesion_map.grid.affine
         )
-    result = _describe(reading, model, outputs)
+    result = describe(reading, outputs)
     result["files"] = sorted([*(path.name for path in folder.iterdir()), RESULT_FILE])
     (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
@@ -65,7 +68,10 @@ def _write_object(output: Output, number: int, folder: Path) -> dict[str, str]:
     }
 
 
-def _describe(reading: Reading, model: ModelIdentity, outputs: list[dict[str, str]]) -> dict[str, Any]:
+def describe(reading: Reading, outputs: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """What `result.json` says of a reading whose objects were written as `outputs`."""
+    provenance = reading.provenance
+    model = provenance.model
     return {
         "status": reading.status,
         "reason": reading.reason,
@@ -73,13 +79,17 @@ def _describe(reading: Reading, model: ModelIdentity, outputs: list[dict[str, st
         "lesion_count": reading.findings.count if reading.findings else None,
         "lesion_volume_mm3": round(reading.findings.total_volume_mm3, 3) if reading.findings else None,
         "lesions": _lesions(reading.findings),
-        "outputs": outputs,
-        "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
+        "outputs": list(outputs),
+        "model": asdict(model) if model else None,
+        "msnode_version": provenance.msnode_version,
+        "settings_digest": provenance.settings_digest,
         "warnings": list(reading.source.warnings) if reading.source else [],
         "passed_over": [
             {"series_instance_uid": p.series_instance_uid, "reason": p.reason}
             for p in reading.selection.passed_over
         ],
+        "selection_digest": selection_digest(reading.selection),
+        "runtime": provenance.runtime,
         "timings_s": reading.timings_s,
     }
 

@@ -86,7 +86,7 @@ class SelectionSettings(_Section):
 class ModelSettings(_Section):
     """`[model]`: which bundle reads, and on what."""
 
-    bundle: str = "builtin"
+    bundle: str = "msnode-flair2d"
     bundles_dir: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)

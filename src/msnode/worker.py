@@ -1,7 +1,8 @@
 """Reads one study at a time in a child process that keeps the model loaded.
 
 The child is started once and takes job ids over a pipe. One that dies, or goes past its time or memory
-limit, is killed and replaced by a fresh one; the job is tried again a limited number of times.
+limit, is killed and replaced by a fresh one; the job is tried again a limited number of times. The error
+class decides what becomes of a job (see errors.py).
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ import signal
 import time
 import traceback
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import structlog
 
 from msnode import errors
-from msnode.errors import MsnodeError, ProcessDied
+from msnode.domain import PassedOver
+from msnode.errors import InvalidTransition, MsnodeError, ProcessDied, Transient
+from msnode.record import deliveries, jobs
+from msnode.record.deliveries import Result
+from msnode.record.jobs import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
+    from msnode.record.database import Database, Transaction
+    from msnode.record.jobs import Job
+
     ReadJob = Callable[[int], dict[str, Any]]
+    EnqueueWork = Callable[[Transaction, Job], None]
 
 log = structlog.get_logger()
 
@@ -80,6 +90,10 @@ class InferenceChild:
         error_class = getattr(errors, kind, ReadingFailed)
         raise error_class(payload)
 
+    def start(self) -> None:
+        """Start the child before its first job, so that the model is loaded by then."""
+        self._running()
+
     def stop(self) -> None:
         """End the child."""
         if self._process is not None:
@@ -131,7 +145,9 @@ def _child(pipe: Connection, make_reader: Callable[[], ReadJob]) -> None:
     """Body of the child: job ids in, descriptions or errors out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     parent = os.getppid()
-    read = None
+    read: ReadJob | None = None
+    with contextlib.suppress(MsnodeError):  # said again, to the one who asks, at the first job
+        read = make_reader()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while os.getppid() == parent:
             job_id = pipe.recv()
@@ -145,3 +161,105 @@ def _child(pipe: Connection, make_reader: Callable[[], ReadJob]) -> None:
                 places = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
                 answer = ("ReadingFailed", f"{type(error).__name__} at {places}")
             pipe.send(answer)
+
+
+class Worker:
+    """Runs the workflow `job`: a queued job to its result set and deliveries, or to its end.
+
+    Args:
+        database: the record.
+        child: what reads.
+        enqueue: has the engine run what the job needs next, in the given transaction.
+        takes: destination → kinds of object that it takes.
+        attempts: how often a job is taken up before it fails.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        child: InferenceChild,
+        enqueue: EnqueueWork,
+        takes: Mapping[str, Sequence[str]],
+        *,
+        attempts: int,
+    ) -> None:
+        self._database = database
+        self._child = child
+        self._enqueue = enqueue
+        self._takes = takes
+        self._attempts = attempts
+
+    def run(self, job_id: int) -> None:
+        """Read one job; safe to call again after a crash at any point."""
+        with self._database.write() as tx:
+            job = jobs.start(tx, job_id, at=_now())
+        if job is None:
+            return
+        log.info("job started", job_id=job.id, revision=job.revision, attempt=job.attempts)
+        try:
+            if job.attempts > self._attempts:
+                raise ReadingFailed(f"taken up {self._attempts} times and never finished")
+            self._finish(job, self._child.read(job.id))
+        except InvalidTransition as error:
+            log.warning("job moved on meanwhile", job_id=job.id, error=error)
+        except Transient as error:
+            self._try_again(job, error)
+        except MsnodeError as error:
+            self._fail(job, error)
+
+    def _finish(self, job: Job, result: Mapping[str, Any]) -> None:
+        facts = _facts(result)
+        with self._database.write() as tx:
+            jobs.note_selection(
+                tx, job, result["series_instance_uid"], [PassedOver(**p) for p in result["passed_over"]]
+            )
+            if result["status"] in {JobState.PASSED_OVER, JobState.UNCHANGED}:
+                to = JobState(result["status"])
+                moved = jobs.move(tx, job, to, at=_now(), why=result["reason"], **facts)
+            else:
+                moved = deliveries.finish(
+                    tx, job, _results(result), self._takes,
+                    at=_now(), why=result["reason"], result_set=result["result_set"], **facts,
+                )  # fmt: skip
+                self._enqueue(tx, moved)
+        log.info("job read", job_id=job.id, state=moved.state, count=result["lesion_count"] or 0)
+
+    def _try_again(self, job: Job, error: Transient) -> None:
+        if job.attempts >= self._attempts:
+            self._fail(job, error)
+            return
+        with self._database.write() as tx:
+            self._enqueue(tx, jobs.requeue(tx, job, at=_now(), why=str(error)))
+        log.warning("job will be tried again", job_id=job.id, attempt=job.attempts, error=error)
+
+    def _fail(self, job: Job, error: MsnodeError) -> None:
+        with self._database.write() as tx:
+            jobs.move(tx, job, JobState.FAILED, at=_now(), why=f"{type(error).__name__}: {error}")
+        log.error("job failed", job_id=job.id, attempt=job.attempts, error=error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the job that a reading fills."""
+    model = result["model"] or {"name": None, "version": None, "sha256": None}
+    return {
+        "rejection": result["reason"] if result["status"] == JobState.REJECTED else None,
+        "selection_digest": result["selection_digest"],
+        "model_name": model["name"],
+        "model_version": model["version"],
+        "model_sha256": model["sha256"],
+        "msnode_version": result["msnode_version"],
+        "settings_digest": result["settings_digest"],
+        "runtime": result["runtime"],
+        "lesion_count": result["lesion_count"],
+        "lesion_volume_mm3": result["lesion_volume_mm3"],
+        "timings_s": result["timings_s"],
+    }
+
+
+def _results(result: Mapping[str, Any]) -> list[Result]:
+    names = Result.__dataclass_fields__
+    return [Result(**{name: output[name] for name in names}) for output in result["outputs"]]

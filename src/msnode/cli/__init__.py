@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and overlay.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)

@@ -77,7 +77,7 @@ def _publish(staging: Path, out: Path) -> None:
 
 def _refused(reason: str, folder: Path) -> dict[str, Any]:
     """The result of a folder in which there is not even a study to report on."""
-    result = {
+    result: dict[str, Any] = {
         "status": "rejected", "reason": reason, "series_instance_uid": None, "lesion_count": None,
         "lesion_volume_mm3": None, "lesions": [], "outputs": [], "model": None, "timings_s": {},
         "files": [_RESULT_FILE],

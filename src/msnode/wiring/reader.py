@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msnode
 from msnode.domain import Provenance
-from msnode.errors import AmbiguousSelection, NotReadable
+from msnode.errors import AmbiguousSelection, InvalidTransition, NotReadable
 from msnode.pipeline import ReadingRules, read_study
 from msnode.preprocess import recipes
-from msnode.resultset import write_result_set
+from msnode.record import deliveries, jobs
+from msnode.resultset import describe, read_result, write_result_set
 from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.series.select import SelectionRules
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
     from msnode.domain import Instance, Series
     from msnode.pipeline import Reading
+    from msnode.record.arrivals import Arrivals
+    from msnode.record.database import Database
     from msnode.settings import Settings
+    from msnode.store import Store
 
 _PREAMBLE = 128
 
@@ -40,14 +44,14 @@ class Reader:
         if settings.model.bundles_dir:
             folders.insert(0, settings.model.bundles_dir)
         self._settings = settings
-        self.bundle = load_bundle(find_bundle(settings.model.bundle, folders))
-        recipes.get(self.bundle.recipe)
+        self.bundle = load_bundle(find_bundle(settings.model.bundle, folders), recipes.names())
+        manifest = self.bundle.manifest
         self._predictor: Predictor | None = None
         self._rules = ReadingRules(
             selection=SelectionRules(min_slices=settings.selection.min_slices),
-            recipe=self.bundle.recipe,
-            threshold=self.bundle.threshold,
-            min_volume_mm3=self.bundle.min_volume_mm3,
+            recipe=manifest.recipe,
+            threshold=manifest.threshold,
+            min_volume_mm3=manifest.min_volume_mm3,
         )
 
     def predictor(self) -> Predictor:
@@ -64,9 +68,10 @@ class Reader:
         started_at: datetime,
         revision: int = 0,
         replaces_sop_instance_uid: str | None = None,
+        former_selection: str | None = None,
         asked_for: bool = False,
     ) -> Reading:
-        """Read one study; with `asked_for`, a study without a candidate is rejected, not passed over."""
+        """Read one study; see `pipeline.read_study` for `asked_for` and `former_selection`."""
         provenance = Provenance(
             started_at=started_at,
             revision=revision,
@@ -76,7 +81,50 @@ class Reader:
             settings_digest=self._settings.results_digest,
             replaces_sop_instance_uid=replaces_sop_instance_uid,
         )
-        return read_study(study, self._rules, provenance, self.predictor, asked_for=asked_for)
+        return read_study(
+            study, self._rules, provenance, self.predictor,
+            asked_for=asked_for, former_selection=former_selection,
+        )  # fmt: skip
+
+
+def read_job(
+    reader: Reader, database: Database, arrivals: Arrivals, store: Store, job_id: int
+) -> dict[str, Any]:
+    """Read the study of a job and commit its result set, unless an earlier attempt did.
+
+    Returns:
+        What `result.json` of the set holds, with the set's key under "result_set"; where there is
+        nothing to deliver (passed over, unchanged) no set is committed.
+
+    Raises:
+        MsnodeError: see `Reader.read`; Rejected too, where not even a report can be made.
+    """
+    with database.read() as tx:
+        job = jobs.find(tx, job_id)
+        former = jobs.former(tx, job) if job else None
+        former_reports = (
+            [r.sop_instance_uid for r in deliveries.results_of(tx, former.id) if r.kind == "sr"]
+            if former
+            else []
+        )
+    if job is None or job.started_at is None:
+        raise InvalidTransition(f"job {job_id} was never started")
+    key = f"job-{job.id}-{job.revision}"
+    if not store.has_set(key):
+        stored = arrivals.study_instances(job.study_instance_uid)
+        study = group_series(read_instance(store.blob_path(s.digest), s.digest) for s in stored)
+        reading = reader.read(
+            study,
+            started_at=job.started_at,
+            revision=job.revision,
+            replaces_sop_instance_uid=former_reports[0] if former_reports else None,
+            former_selection=former.selection_digest if former else None,
+        )
+        if not reading.outputs:
+            return describe(reading, ())
+        with store.new_set(key) as folder:
+            write_result_set(reading, folder)
+    return read_result(store.set_path(key)) | {"result_set": key}
 
 
 def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
@@ -97,7 +145,7 @@ def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
     newest = max(i.path.stat().st_mtime for i in instances)
     reader = Reader(settings)
     reading = reader.read(study, started_at=datetime.fromtimestamp(int(newest), UTC), asked_for=True)
-    return write_result_set(reading, reader.bundle.identity, out)
+    return write_result_set(reading, out)
 
 
 def _instances(files: Sequence[Path]) -> list[Instance]:

@@ -1,0 +1,50 @@
+"""`msnode echo`: is a destination there, and would it take what we send."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
+from msnode.errors import ConfigurationError
+from msnode.settings import load_settings
+
+
+def echo(
+    destination: Annotated[str, typer.Argument(help="Name of a destination with type dicom.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a destination (C-ECHO) and ask which result objects it would take; exit 1 if not all is well."""
+    from msnode.deliver.dicom import DicomDestination  # noqa: PLC0415 - pynetdicom takes half a second
+    from msnode.wiring.node import destinations  # noqa: PLC0415
+
+    settings = load_settings(config)
+    found = destinations(settings).get(destination)
+    if not isinstance(found, DicomDestination):
+        names = [d.name for d in settings.destinations if d.type == "dicom"]
+        raise ConfigurationError(
+            f"no DICOM destination {destination!r}; configured: {', '.join(names) or 'none'}"
+        )
+    with spinner(f"calling {destination}"):
+        result = found.echo()
+    refusals = {str(context): reason for context, reason in result.refusals.items()}
+    well = result.status == 0 and not refusals
+    if as_json:
+        print_json(
+            {
+                "destination": destination,
+                "address": str(result.address),
+                "status": result.status,
+                "refusals": refusals,
+                "elapsed_s": round(result.elapsed_s, 4),
+            }
+        )
+    else:
+        console.print(f"{result.address}: answered in {result.elapsed_s * 1000:.0f} ms", highlight=False)
+    if not well:
+        problems = [f"{context}: {reason}" for context, reason in refusals.items()]
+        if result.status != 0:
+            problems.insert(0, f"C-ECHO status {result.status}")
+        raise typer.Exit(fail("; ".join(problems), code=1))

@@ -1,0 +1,136 @@
+"""`msnode jobs`: what the node has done and is doing, and what an administrator may do about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from msnode.cli.output import ConfigOption, JsonOption, console, print_json
+from msnode.errors import InvalidTransition
+from msnode.record import administration, jobs
+from msnode.record.jobs import JobState
+from msnode.settings import load_settings
+
+if TYPE_CHECKING:
+    from msnode.record.administration import JobDetails
+    from msnode.record.jobs import Job
+
+app = typer.Typer(help="List, show, retry and cancel jobs.", no_args_is_help=True)
+
+JobId = Annotated[int, typer.Argument(help="Number of the job, as `msnode jobs list` shows it.", min=1)]
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1)] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest jobs: one job is one reading of one study."""
+    from msnode.wiring.node import existing_record  # noqa: PLC0415 - the engine takes a second to import
+
+    with existing_record(load_settings(config)).read() as tx:
+        found = jobs.recent(tx, state=state, limit=limit)
+    if as_json:
+        print_json([asdict(job) for job in found])
+        return
+    table = Table("job", "rev", "state", "since (UTC)", "lesions", "ml", "study", "why", box=None)
+    for job in found:
+        table.add_row(*_row(job))
+    console.print(table)
+
+
+@app.command()
+def show(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one job: series, what was passed over and why, results, deliveries, every change of state."""
+    from msnode.wiring.node import existing_record  # noqa: PLC0415 - as above
+
+    with existing_record(load_settings(config)).read() as tx:
+        details = administration.show(tx, job_id)
+    if details is None:
+        raise InvalidTransition(f"there is no job {job_id}")
+    if as_json:
+        print_json(asdict(details))
+        return
+    _print_details(details)
+
+
+@app.command()
+def retry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Try a job again: read a failed or held study, or send what did not arrive."""
+    from msnode.wiring.node import retry_job  # noqa: PLC0415 - as above
+
+    _say(retry_job(load_settings(config), job_id), as_json=as_json)
+
+
+@app.command()
+def cancel(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """End a job and what it has still to deliver; what was delivered stays delivered."""
+    from msnode.wiring.node import cancel_job  # noqa: PLC0415 - as above
+
+    _say(cancel_job(load_settings(config), job_id), as_json=as_json)
+
+
+def _say(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(job))
+    else:
+        console.print(f"job {job.id} is {job.state}: {job.reason}", highlight=False, soft_wrap=True)
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    volume = "" if job.lesion_volume_mm3 is None else f"{job.lesion_volume_mm3 / 1000:.2f}"
+    count = "" if job.lesion_count is None else str(job.lesion_count)
+    since = f"{job.state_since:%Y-%m-%d %H:%M:%S}"
+    study = job.study_instance_uid
+    return str(job.id), str(job.revision), job.state, since, count, volume, study, job.reason
+
+
+def _print_details(details: JobDetails) -> None:
+    job = details.job
+    _lines(
+        f"job {job.id}, revision {job.revision}: {job.state}",
+        {
+            "why": job.reason,
+            "study": job.study_instance_uid,
+            "series": job.series_instance_uid,
+            "lesions": job.lesion_count,
+            "volume mm3": job.lesion_volume_mm3,
+            "model": f"{job.model_name} {job.model_version} {job.model_sha256}" if job.model_name else None,
+            "runtime": job.runtime,
+            "seconds": ", ".join(f"{k} {v:.2f}" for k, v in (job.timings_s or {}).items()) or None,
+            "age of state": f"{(datetime.now(UTC) - job.state_since).total_seconds():.0f} s",
+        },
+    )
+    series = Table("series", "modality", "instances", "passed over because", box=None)
+    reasons = {p.series_instance_uid: p.reason for p in details.passed_over}
+    for each in details.series:
+        series.add_row(
+            each.series_instance_uid, each.modality, str(each.instance_count),
+            reasons.get(each.series_instance_uid, ""),
+        )  # fmt: skip
+    console.print(series)
+    deliveries = Table("destination", "kind", "state", "tries", "status", "next try (UTC)", "note", box=None)
+    for owed in details.deliveries:
+        deliveries.add_row(
+            owed.destination, owed.result.kind, owed.state, str(owed.attempts),
+            "" if owed.status is None else f"0x{owed.status:04X}",
+            f"{owed.next_try_at:%H:%M:%S}" if owed.next_try_at else "", owed.note,
+        )  # fmt: skip
+    console.print(deliveries)
+    steps = Table("at (UTC)", "state", "why", box=None)
+    for step in details.transitions:
+        steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, step.reason)
+    console.print(steps)
+
+
+def _lines(title: str, values: dict[str, Any]) -> None:
+    console.print(title, style="bold", highlight=False)
+    for name, value in values.items():
+        if value is not None:
+            console.print(f"  {name}: {value}", markup=False, highlight=False, soft_wrap=True)

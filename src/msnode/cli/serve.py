@@ -1,0 +1,42 @@
+"""`msnode serve`: the node itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from msnode.cli.output import ConfigOption
+from msnode.settings import load_settings
+
+
+class Role(StrEnum):
+    """A process of the node."""
+
+    RECEIVER = "receiver"
+    WORKER = "worker"
+    SENDER = "sender"
+
+
+def serve(
+    config: ConfigOption = None,
+    role: Annotated[
+        Role | None,
+        typer.Option(help="Run this process alone, without supervision.", show_default="all of them"),
+    ] = None,
+) -> None:
+    """Receive, read and deliver until stopped (SIGTERM or Ctrl-C).
+
+    Without --role, receiver, worker and sender run as processes of their own and are restarted when one
+    dies. Logs go to stderr.
+    """
+    settings = load_settings(config)
+    from msnode import logs  # noqa: PLC0415 - importing structlog and the roles is not needed for --help
+    from msnode.wiring import node  # noqa: PLC0415
+
+    logs.configure(json=settings.node.log_format == "json", level=settings.node.log_level)
+    if role is None:
+        node.run_all(settings, config)
+    else:
+        node.RUN[role.value](settings)

@@ -1,0 +1,19 @@
+"""Where results go: one module a type of destination, one line a type in the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msnode.deliver.dicom import DicomDestination
+from msnode.deliver.folder import FolderDestination
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from msnode.deliver.destination import Destination
+
+DESTINATION_TYPES: Mapping[str, Callable[..., Destination]] = {
+    "dicom": DicomDestination,
+    "folder": FolderDestination,
+}
+"""`type` in the configuration → class; each takes `name`, `objects` and what it needs to reach its place."""

@@ -1,0 +1,112 @@
+"""The outcome of a run as tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from msnode.demo.found import COUNTED_MM, ENOUGH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from msnode.demo.found import Comparison, FoundLesion
+    from msnode.demo.run import Outcome
+
+    Point = tuple[float, float, float]
+
+
+def time_line(outcome: Outcome) -> Table:
+    """How long each step of the demo took, and what the node did in it."""
+    table = Table(title="Time line", title_justify="left")
+    table.add_column("step")
+    table.add_column("seconds", justify="right")
+    for step, seconds in outcome.seconds.items():
+        table.add_row(step, f"{seconds:.2f}")
+        if step.startswith("waiting"):
+            for name, duration in _inside_the_node(outcome.job):
+                table.add_row(f"  {name}", f"{duration:.2f}", style="dim")
+    return table
+
+
+def _inside_the_node(details: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Time in each state, and for the reading itself the time in each stage."""
+    for one, following in pairwise(details["transitions"]):
+        spent = datetime.fromisoformat(following["at"]) - datetime.fromisoformat(one["at"])
+        yield one["state"], spent.total_seconds()
+        if one["state"] == "running":
+            for stage, seconds in details["job"]["timings_s"].items():
+                yield f"  {stage}", seconds
+
+
+def selection(outcome: Outcome) -> Table:
+    """Which series the node read and why it passed over the others."""
+    table = Table(title="Series of the study", title_justify="left")
+    table.add_column("series")
+    table.add_column("images", justify="right")
+    table.add_column("node")
+    reasons = {p["series_instance_uid"]: p["reason"] for p in outcome.job["passed_over"]}
+    for series in outcome.job["series"]:
+        uid = series["series_instance_uid"]
+        read = uid == outcome.job["job"]["series_instance_uid"]
+        why = "read" if read else f"passed over: {reasons.get(uid, '')}"
+        table.add_row(uid, str(series["instance_count"]), why)
+    return table
+
+
+def planted_and_found(comparison: Comparison) -> Table:
+    """One row a planted lesion, then one a segment that nobody planted."""
+    table = Table(title="Planted and found", title_justify="left")
+    table.add_column("planted in")
+    table.add_column("at x, y, z (LPS mm)", justify="right")
+    table.add_column("diameter mm", justify="right")
+    table.add_column("volume mm³", justify="right")
+    table.add_column("found")
+    table.add_column("found volume mm³", justify="right")
+    for match in comparison.matches:
+        planted = match.planted
+        numbers = ", ".join(str(f.number) for f in match.found)
+        table.add_row(
+            planted.region,
+            _at(planted.centroid_lps_mm),
+            f"{planted.diameter_mm:.1f}",
+            f"{planted.volume_mm3:.0f}",
+            f"[green]lesion {numbers}[/green]" if match.found else "[red]missed[/red]",
+            _volume(match.found) if match.found else "",
+        )
+    for one in comparison.extra:
+        where = _at(one.centroid_lps_mm)
+        table.add_row("[yellow]nothing[/yellow]", where, "", "", f"lesion {one.number}", _volume([one]))
+    return table
+
+
+def found_alone(found: Iterable[FoundLesion]) -> Table:
+    """One row a lesion of a study whose truth nobody knows."""
+    table = Table(title="Found", title_justify="left")
+    table.add_column("lesion", justify="right")
+    table.add_column("at x, y, z (LPS mm)", justify="right")
+    table.add_column("volume mm³", justify="right")
+    for one in found:
+        table.add_row(str(one.number), _at(one.centroid_lps_mm), _volume([one]))
+    return table
+
+
+def verdict(comparison: Comparison) -> str:
+    """One sentence."""
+    counted = comparison.counted
+    hits = sum(bool(m.found) for m in counted)
+    return (
+        f"{hits} of {len(counted)} planted lesions over {COUNTED_MM:.0f} mm found "
+        f"({comparison.share_found:.0%}; at least {ENOUGH:.0%} is wanted), {len(comparison.extra)} extra"
+    )
+
+
+def _at(point: Point) -> str:
+    return ", ".join(f"{v:.0f}" for v in point)
+
+
+def _volume(found: Iterable[FoundLesion]) -> str:
+    return f"{sum(f.volume_mm3 for f in found):.0f}"

@@ -1,0 +1,50 @@
+"""A sender for machines without DCMTK: `python -m msnode.demo.send HOST PORT AE-TITLE FILE…`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydicom import dcmread
+
+from msnode.association import Context, DicomAddress, open_association
+from msnode.errors import Transient
+
+_CALLING_AE = "DEMOSCANNER"
+_MAX_CONTEXTS = 128  # PS3.8 9.3.2.2
+
+
+def send(address: DicomAddress, paths: list[Path]) -> int:
+    """C-STORE each file over one association; returns how many the peer did not take.
+
+    Raises:
+        Transient: no association, or it was lost.
+    """
+    contexts = {path: _context(path) for path in paths}
+    distinct = list(dict.fromkeys(contexts.values()))[:_MAX_CONTEXTS]
+    with open_association(address, _CALLING_AE, distinct) as association:
+        taken = sum(
+            association.accepts(context) and association.store(path).status == 0
+            for path, context in contexts.items()
+        )
+    return len(paths) - taken
+
+
+def _context(path: Path) -> Context:
+    meta = dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta
+    return Context(str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+
+
+def main() -> None:
+    """Exit 0: all taken. Exit 1: some were not, or the peer cannot be reached."""
+    host, port, ae_title, *files = sys.argv[1:]
+    try:
+        refused = send(DicomAddress(ae_title, host, int(port)), [Path(f) for f in files])
+    except Transient as error:
+        sys.exit(str(error))
+    if refused:
+        sys.exit(f"{refused} of {len(files)} images were not taken")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Every coded concept that results use, and the colours of lesions.
+
+Codes come from DICOM (DCM, PS3.16 Annex D), SNOMED CT (SCT, the subset DICOM may use), LOINC (LN),
+UCUM and UMLS. A concept without a code in one of these is written as text, never as an invented code.
+"""
+
+from __future__ import annotations
+
+from pydicom.sr.coding import Code
+
+# --- what is segmented (PS3.16 CID 7150, CID 7151) and where
+ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+LESION_OF_BRAIN = Code("301766008", "SCT", "Lesion of Brain")
+BRAIN = Code("12738006", "SCT", "Brain")
+
+# --- who did it
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
+ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
+ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
+OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
+DEVICE = Code("121007", "DCM", "Device")
+DEVICE_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
+DEVICE_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
+DEVICE_OBSERVER_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
+DEVICE_OBSERVER_MODEL = Code("121015", "DCM", "Device Observer Model Name")
+
+# --- the report (PS3.16 TID 1500)
+REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
+LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
+COUNTRY = Code("121046", "DCM", "Country of Language")
+ENGLISH = Code("en", "RFC5646", "English")
+UNITED_STATES = Code("US", "ISO3166_1", "United States")
+PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
+MRI = Code("25056-3", "LN", "MRI unspecified body region")
+"""CID 100 has no code for MRI of the brain; the finding site says which region."""
+IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+COMMENT = Code("121106", "DCM", "Comment")
+
+# --- one group of measurements (TID 1411, TID 1501)
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
+TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
+FINDING = Code("121071", "DCM", "Finding")
+FINDING_SITE = Code("363698007", "SCT", "Finding Site")
+REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
+SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
+VOLUME = Code("118565006", "SCT", "Volume")
+NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
+CUBIC_MILLIMETRE = Code("mm3", "UCUM", "cubic millimeter")
+NO_UNITS = Code("1", "UCUM", "no units")
+
+# --- the summary (CID 6047)
+SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
+ALL_SUCCEEDED_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
+ALL_SUCCEEDED_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
+NONE_SUCCEEDED = Code("111245", "DCM", "No algorithms succeeded; without findings")
+
+# --- references between images (CID 7202)
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+
+_PALETTE = (
+    (255, 225, 25),
+    (0, 220, 255),
+    (255, 80, 200),
+    (90, 230, 70),
+    (255, 150, 30),
+    (120, 150, 255),
+    (255, 90, 80),
+    (60, 220, 170),
+    (210, 130, 255),
+    (220, 245, 110),
+)
+
+
+def lesion_colour(label: int) -> tuple[int, int, int]:
+    """The colour (red, green, blue; 0-255) of a lesion: the same in SEG and overlay, on every day."""
+    return _PALETTE[(label - 1) % len(_PALETTE)]

@@ -1,0 +1,243 @@
+"""A header as it should be: what results inherit from a source, whatever its defects.
+
+Real headers lack attributes that the standard requires, hold values that it forbids, and come in many
+character sets. Results copy the identity of patient and study unchanged where it is legal; what is
+illegal is emptied and named, so that no defect outside geometry can fail a job.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydicom import config
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import DA, DT, TM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRED_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Type 2 attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1)."""
+
+INHERITED = (
+    *REQUIRED_EMPTY,
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "StudyDescription",
+    "IssuerOfAccessionNumberSequence",
+    "TimezoneOffsetFromUTC",
+    "RequestAttributesSequence",
+    # the rest of the Patient module (PS3.3 C.7.1.1)
+    "ReferencedPatientSequence",
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "SourcePatientGroupIdentificationSequence",
+    "GroupOfPatientsIdentificationSequence",
+    "PatientBirthTime",
+    "PatientBirthDateInAlternativeCalendar",
+    "PatientDeathDateInAlternativeCalendar",
+    "PatientAlternativeCalendar",
+    "QualityControlSubject",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "OtherPatientIDsSequence",
+    "ReferencedPatientPhotoSequence",
+    "EthnicGroup",
+    "EthnicGroupCodeSequence",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "StrainDescription",
+    "StrainNomenclature",
+    "StrainStockSequence",
+    "StrainAdditionalInformation",
+    "StrainCodeSequence",
+    "GeneticModificationsSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+)
+"""Attributes that every result object copies from its source."""
+
+_KEPT_THOUGH_ILLEGAL = {"StudyInstanceUID", "FrameOfReferenceUID"}
+"""References must name what the source names, legal or not."""
+
+_PATTERNS = {
+    "CS": re.compile(r"[A-Z0-9 _]{0,16}"),
+    "AS": re.compile(r"(\d{3}[DWMY])?"),
+    "UI": re.compile(r"(?=.{0,64}\Z)((0|[1-9]\d*)(\.(0|[1-9]\d*))*)?"),
+    "DA": re.compile(r"(\d{8})?"),
+    "TM": re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?"),
+    "DT": re.compile(r"(\d{4}(\d{2}(\d{2}(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?)?"),
+    "IS": re.compile(r"([+-]?\d{1,11})?"),
+    "DS": re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?"),
+}
+_CLOCK_TYPES = {"DA": DA, "TM": TM, "DT": DT}
+_ENUMERATED = {
+    "PatientSex": re.compile(r"[MFO]?"),
+    "TimezoneOffsetFromUTC": re.compile(r"((-(0\d|1[0-2])|\+(0\d|1[0-4]))[0-5]\d)?"),
+}
+_TEXT_VRS = {"PN", "LO", "SH", "LT", "ST", "UT", "UC", "UR"}
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, NotImplementedError, OverflowError)
+"""What pydicom raises on values that it cannot convert."""
+
+
+@dataclass(frozen=True, eq=False)
+class NormalisedHeader:
+    """What every result inherits from its source.
+
+    Attributes:
+        dataset: the attributes of `INHERITED` that the source has, decoded, with the type 2 ones present;
+            Specific Character Set is ISO_IR 192.
+        defects: what was wrong and what was done, by keyword and tag; never a value.
+    """
+
+    dataset: Dataset
+    defects: tuple[str, ...]
+
+    @property
+    def patient_key(self) -> tuple[str, str]:
+        """(issuer of patient ID, patient ID)."""
+        return str(self.dataset.get("IssuerOfPatientID") or ""), str(self.dataset.PatientID or "")
+
+
+@contextmanager
+def tolerant_values() -> Iterator[None]:
+    """Inside, pydicom takes values as they are: what may stay was decided by `normalise`.
+
+    Otherwise an accession number of 17 characters would raise or print a warning with its value.
+    """
+    with config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def normalise(header: Dataset) -> NormalisedHeader:
+    """A clean copy of what results inherit from `header`, which stays as it is.
+
+    Private elements inside inherited sequences are left out. Text is never shortened.
+
+    Args:
+        header: any instance's data set; nothing is required of it.
+
+    Returns:
+        The inherited attributes and the list of defects.
+    """
+    clean = Dataset()
+    clean.SpecificCharacterSet = "ISO_IR 192"
+    defects: list[str] = []
+    with tolerant_values(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for keyword in INHERITED:
+            tag = Tag(tag_for_keyword(keyword) or 0)
+            if tag in header:
+                _copy(header, tag, clean, defects, at_root=True)
+            if keyword in REQUIRED_EMPTY and tag not in clean:
+                clean.add(DataElement(tag, dictionary_VR(tag), None))
+                if tag not in header:
+                    defects.append(f"{_name(tag)} is missing: written empty")
+    if any("decode" in str(w.message) or "encoding" in str(w.message) for w in caught):
+        defects.append("text does not fit the declared Specific Character Set (0008,0005): decoded in part")
+    return NormalisedHeader(dataset=clean, defects=tuple(defects))
+
+
+def legal_value(header: Dataset, keyword: str) -> Any:
+    """One attribute's value where it is present and legal, else None."""
+    tag = Tag(tag_for_keyword(keyword) or 0)
+    clean = Dataset()
+    if tag in header:
+        _copy(header, tag, clean, [], at_root=True)
+    return clean.get(keyword)
+
+
+def _name(tag: BaseTag) -> str:
+    return f"{keyword_for_tag(tag)} ({tag.group:04X},{tag.element:04X})"
+
+
+def _copy(source: Dataset, tag: BaseTag, target: Dataset, defects: list[str], *, at_root: bool) -> None:
+    """Copy one element where its value is legal; note the defect and leave it out or empty where not."""
+    keyword = keyword_for_tag(tag)
+    vr = dictionary_VR(tag)
+    try:
+        value = _copied_value(source[tag].value, vr, defects)
+    except _UNREADABLE:
+        defects.append(f"{_name(tag)} cannot be read: left out")
+        return
+    if vr == "SQ" or _is_legal(value, vr, keyword):
+        target.add(DataElement(tag, vr, value))
+    elif at_root and keyword in _KEPT_THOUGH_ILLEGAL:
+        target.add(DataElement(tag, vr, value))
+        defects.append(f"{_name(tag)} is not a legal {vr}: kept, because references need it")
+    elif not at_root or keyword in REQUIRED_EMPTY:
+        target.add(DataElement(tag, vr, None))
+        defects.append(f"{_name(tag)} is not a legal value: emptied")
+    else:
+        defects.append(f"{_name(tag)} is not a legal value: left out")
+
+
+def _copied_value(value: Any, vr: str, defects: list[str]) -> Any:
+    if vr == "SQ":
+        return [_copied_item(item, defects) for item in value]
+    if isinstance(value, MultiValue | list | tuple):
+        return [_copied_value(v, vr, defects) for v in value]
+    if value is None or isinstance(value, bytes) or (vr not in _PATTERNS and vr not in _TEXT_VRS):
+        return value
+    # str() also makes a person's name forget the bytes of its old character set
+    text = str(value)
+    return text.replace("\0", "").strip() if vr in _PATTERNS else text.replace("\0", "")
+
+
+def _copied_item(item: Dataset, defects: list[str]) -> Dataset:
+    clean = Dataset()
+    for tag in sorted(item.keys()):
+        if not tag.is_private and keyword_for_tag(tag) and tag != Tag("SpecificCharacterSet"):
+            _copy(item, tag, clean, defects, at_root=False)
+    return clean
+
+
+def _is_legal(value: Any, vr: str, keyword: str) -> bool:
+    if isinstance(value, list):
+        return all(_is_legal(v, vr, keyword) for v in value)
+    if value is None or (vr not in _PATTERNS and vr not in _TEXT_VRS):
+        return True
+    if not isinstance(value, str):
+        return False
+    if keyword in _ENUMERATED:
+        return bool(_ENUMERATED[keyword].fullmatch(value))
+    return vr in _TEXT_VRS or (bool(_PATTERNS[vr].fullmatch(value)) and _is_on_calendar(value, vr))
+
+
+def _is_on_calendar(value: str, vr: str) -> bool:
+    """Whether a well-formed date or time exists: 20230231 and 2561 do not."""
+    if vr not in _CLOCK_TYPES or not value:
+        return True
+    try:
+        _CLOCK_TYPES[vr](value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""How well a model does against an expert's mask."""

@@ -1,0 +1,1 @@
+"""Numbers drawn from a lesion map."""

@@ -1,0 +1,1 @@
+"""Volume → what a network sees, and back to the source grid."""

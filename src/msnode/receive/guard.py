@@ -1,0 +1,266 @@
+"""Bounds on what a peer may send before and after it is trusted.
+
+pynetdicom reads whatever length a PDU declares, before any association is accepted, and waits without end
+for the rest of a header once the first byte came. The socket here refuses the first and times the second;
+the server caps connections, in all and per address; `admits` is the allow-list.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+import sys
+import time
+from dataclasses import dataclass
+from socketserver import TCPServer
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pynetdicom import AE
+    from pynetdicom.association import Association
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+log = structlog.get_logger()
+
+_HEADER_BYTES = 6
+_P_DATA = 0x04
+_KNOWN_PDUS = range(0x01, 0x08)
+_READ_SIZE = 256 * 1024
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the listener allows.
+
+    Attributes:
+        max_pdu_bytes: longest PDU a peer may declare (the length announced in negotiation is shorter).
+        announced_pdu_bytes: Maximum Length offered to peers for P-DATA (PS3.8 D.1).
+        pdu_timeout_s: time for one PDU to arrive once its first byte is there.
+        max_message_bytes: largest data set of one message.
+        max_connections: open connections in all.
+        max_connections_per_address: open connections from one address.
+        association_timeout_s: time for an association request after connecting.
+        idle_timeout_s: silence after which an association is ended.
+    """
+
+    max_pdu_bytes: int = 1024 * 1024
+    announced_pdu_bytes: int = 256 * 1024
+    pdu_timeout_s: float = 30
+    max_message_bytes: int = 1024**3
+    max_connections: int = 64
+    max_connections_per_address: int = 32
+    association_timeout_s: float = 30
+    idle_timeout_s: float = 60
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who may call: an AE title, and where from.
+
+    Attributes:
+        ae_title: calling AE title, exactly.
+        addresses: IP addresses, networks in CIDR notation, or host names (resolved at each call).
+    """
+
+    ae_title: str
+    addresses: tuple[str, ...]
+
+
+def admits(peers: Sequence[Peer], calling_ae: str, address: str) -> bool:
+    """Whether a caller is on the allow-list; an empty list admits any AE title from loopback only."""
+    caller = _plain(address)
+    if not peers:
+        return caller.is_loopback
+    return any(
+        _inside(caller, place) for peer in peers if peer.ae_title == calling_ae for place in peer.addresses
+    )
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address without zone, IPv4 where it is IPv4 mapped into IPv6."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(found, "ipv4_mapped", None)
+    return mapped or found
+
+
+def _inside(caller: ipaddress.IPv4Address | ipaddress.IPv6Address, place: str) -> bool:
+    try:
+        return caller in ipaddress.ip_network(place, strict=False)
+    except ValueError:
+        pass  # no address: a host name
+    try:
+        found = socket.getaddrinfo(place, None, type=socket.SOCK_STREAM)
+    except OSError:
+        log.warning("peer_name_not_resolved", host=place)
+        return False
+    return any(caller == _plain(str(entry[4][0])) for entry in found)
+
+
+def end_waiting(association: Association) -> None:
+    """Wake up an association that waits for its request although the connection has gone.
+
+    pynetdicom would hold the thread, and with it a connection's place, until the timeout.
+    """
+    if association.requestor.primitive is None:
+        association.dul.to_user_queue.put(cast("A_ASSOCIATE", None))  # read as a timeout
+
+
+class GuardedSocket(AssociationSocket):
+    """Reads a PDU only within the limits; an OSError makes pynetdicom close the connection."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket, limits: Limits) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._limits = limits
+        self._pdu_type = 0  # of the PDU whose body is read next; 0: a header is read next
+        self._deadline = 0.0
+        self._message_bytes = 0
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly `nr_bytes`, or what came before the peer closed.
+
+        pynetdicom asks for the 6 bytes of a PDU header and then for the rest of that PDU.
+
+        Raises:
+            OSError: too long, or too slow.
+        """
+        if self._pdu_type == 0:
+            self._deadline = time.monotonic() + self._limits.pdu_timeout_s
+            header = self._read(nr_bytes)
+            if len(header) == _HEADER_BYTES:
+                self._check_header(header)
+            return header
+        if nr_bytes > self._limits.max_pdu_bytes:
+            raise self._refusal("pdu_too_long", declared=nr_bytes, allowed=self._limits.max_pdu_bytes)
+        body = self._read(nr_bytes)
+        if self._pdu_type == _P_DATA:
+            self._count_message(body)
+        self._pdu_type = 0
+        return body
+
+    def _check_header(self, header: bytearray) -> None:
+        pdu_type, _, length = struct.unpack(">BBL", header)
+        if pdu_type not in _KNOWN_PDUS:
+            return  # pynetdicom aborts without reading a body
+        if length > self._limits.max_pdu_bytes:
+            raise self._refusal("pdu_too_long", declared=length, allowed=self._limits.max_pdu_bytes)
+        self._pdu_type = pdu_type
+
+    def _read(self, wanted: int) -> bytearray:
+        """Read until `wanted` bytes, the peer's end, or the deadline; wakes up when the association dies."""
+        client: socket.socket | None = self.socket
+        if client is None:
+            raise OSError("connection closed")
+        buffer = bytearray(wanted)
+        view, done = memoryview(buffer), 0
+        while done < wanted:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise self._refusal("pdu_too_slow", received=done, wanted=wanted)
+            client.settimeout(min(left, _POLL_S))
+            try:
+                count = client.recv_into(view[done:], min(wanted - done, _READ_SIZE))
+            except TimeoutError:
+                if self.assoc._kill:  # noqa: SLF001 - the one sign that the association was ended on our side
+                    raise
+                continue
+            if count == 0:
+                return bytearray(view[:done])
+            done += count
+        client.settimeout(self._limits.idle_timeout_s)  # for sending
+        return buffer
+
+    def _count_message(self, body: bytearray) -> None:
+        """Sum the data set fragments of one message (PS3.8 9.3.5.1, E.2)."""
+        offset = 0
+        while offset + 6 <= len(body):
+            length, _, control = struct.unpack_from(">LBB", body, offset)
+            if not control & 1:  # data set, not command
+                self._message_bytes += length
+                if self._message_bytes > self._limits.max_message_bytes:
+                    raise self._refusal("message_too_long", allowed=self._limits.max_message_bytes)
+                if control & 2:  # last fragment
+                    self._message_bytes = 0
+            offset += 4 + length
+
+    def _refusal(self, event: str, **facts: int) -> OSError:
+        log.warning(event, address=str(self.assoc.requestor.address), **facts)
+        return OSError(f"refused: {event}")
+
+
+class GuardedHandler(RequestHandler):
+    """Builds associations on a guarded socket."""
+
+    server: GuardedServer
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        # the plain socket has announced the connection to the state machine; the guarded one does so again
+        association.dul.event_queue.get_nowait()
+        association.dul.socket = GuardedSocket(association, self.request, self.server.limits)
+        run = association.run
+
+        def run_and_report() -> None:
+            # pynetdicom's events miss some ways to end; the end of its thread misses none
+            try:
+                run()
+            finally:
+                self.server.ended(association)
+
+        association.run = run_and_report  # type: ignore[method-assign]  # one instance, on purpose
+        return association
+
+
+class GuardedServer(AssociationServer):
+    """Accepts connections up to the limits; one over them is closed without a byte.
+
+    `ended` is called in an association's own thread when that comes to its end.
+    """
+
+    def __init__(
+        self,
+        ae: AE,
+        address: tuple[str, int],
+        *,
+        handlers: list[tuple[Any, Callable[..., Any]]],
+        limits: Limits,
+        ended: Callable[[Association], None],
+    ) -> None:
+        self.limits = limits
+        self.ended = ended
+        super().__init__(
+            ae,
+            address,
+            ae.ae_title,
+            ae.supported_contexts,
+            evt_handlers=list(handlers),
+            request_handler=GuardedHandler,
+        )
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base's signature
+        """Count the associations alive (each is a thread that was started before this one was accepted)."""
+        alive = [str(association.requestor.address) for association in self.active_associations]
+        address = str(client_address[0])
+        if len(alive) >= self.limits.max_connections:
+            log.warning("too_many_connections", address=address, open=len(alive))
+            return False
+        if alive.count(address) >= self.limits.max_connections_per_address:
+            log.warning("too_many_connections_from_address", address=address, open=alive.count(address))
+            return False
+        return True
+
+    def stop_listening(self) -> None:
+        """End `serve_forever` and close the listening socket; open associations stay."""
+        TCPServer.shutdown(self)  # the base class' own shutdown expects that the AE started the server
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
+        """Log what the base class would print with a traceback."""
+        log.warning("connection_failed", address=str(client_address[0]), error=type(sys.exception()).__name__)

@@ -1,0 +1,176 @@
+"""One data set as it came over the wire: read enough of it to file it, without decoding pixels."""
+
+from __future__ import annotations
+
+import re
+import struct
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom.config
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.uid import ImplicitVRLittleEndian
+
+from msnode.errors import NotReadable
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# pydicom's warnings quote the offending value, which may be a name or a birth date
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+# pydicom goes on with half a data set and warns; here a data set that is cut off is an error
+warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
+
+OWN_MANUFACTURER = "msnode"
+"""What Contributing Equipment (0018,A001) of every object of ours says."""
+
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
+_UID_LENGTH = 64
+_FIRST_PIXEL_TAG = 0x7FE00008  # Float Pixel Data; Pixel Data is (7FE0,0010)
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+_COSINE_TOLERANCE = 1e-2
+# what pydicom raises on bytes that are no data set
+_PARSER_ERRORS = (
+    InvalidDicomError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    UserWarning,
+)
+
+
+@dataclass(frozen=True)
+class Filing:
+    """What the ledger needs to know of a data set; texts are empty where the header says nothing."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    patient_key: tuple[str, str]
+    slice_position_mm: float | None
+    frame_count: int
+    own: bool
+
+
+def valid_uid(uid: str) -> bool:
+    """Whether a text is a UID (PS3.5 9.1): it may come from anywhere and looks like anything."""
+    return len(uid) <= _UID_LENGTH and _UID.match(uid) is not None
+
+
+def read_filing(dataset_bytes: bytes, transfer_syntax_uid: str) -> Filing:
+    """Parse the header of an encoded data set.
+
+    Args:
+        dataset_bytes: the data set without file meta information.
+        transfer_syntax_uid: a little endian transfer syntax.
+
+    Raises:
+        NotReadable: no data set, cut off, or without valid study, series and instance UIDs.
+    """
+    stream = BytesIO(dataset_bytes)
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    try:
+        header = read_dataset(
+            stream,
+            implicit,
+            is_little_endian=True,
+            stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG,
+        )
+        filing = _filing(header)
+    except _PARSER_ERRORS as error:
+        raise NotReadable("data set cannot be parsed") from error
+    for name, uid in (
+        ("Study", filing.study_instance_uid),
+        ("Series", filing.series_instance_uid),
+        ("SOP", filing.sop_instance_uid),
+    ):
+        if not valid_uid(uid):
+            raise NotReadable(f"{name} Instance UID is missing or invalid")
+    if not _pixel_data_complete(dataset_bytes, stream.tell(), implicit=implicit):
+        raise NotReadable("data set is cut off inside pixel data")
+    return filing
+
+
+def _filing(header: Dataset) -> Filing:
+    def text(keyword: str) -> str:
+        return str(header.get(keyword) or "").strip()
+
+    return Filing(
+        sop_class_uid=text("SOPClassUID"),
+        sop_instance_uid=text("SOPInstanceUID"),
+        series_instance_uid=text("SeriesInstanceUID"),
+        study_instance_uid=text("StudyInstanceUID"),
+        modality=text("Modality"),
+        patient_key=(text("IssuerOfPatientID"), text("PatientID")),
+        slice_position_mm=_slice_position(header),
+        frame_count=_frame_count(header),
+        own=any(
+            str(item.get("Manufacturer") or "").strip().lower() == OWN_MANUFACTURER
+            for item in header.get("ContributingEquipmentSequence") or ()
+        ),
+    )
+
+
+def _frame_count(header: Dataset) -> int:
+    try:
+        return max(1, int(header.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError):
+        return 1
+
+
+def _numbers(header: Dataset, keyword: str, count: int) -> Any:
+    try:
+        found = np.asarray(header.get(keyword), dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return found if found.shape == (count,) and np.isfinite(found).all() else None
+
+
+def _slice_position(header: Dataset) -> float | None:
+    """Image Position projected on row x column direction, mm (PS3.3 C.7.6.2.1.1)."""
+    position = _numbers(header, "ImagePositionPatient", 3)
+    orientation = _numbers(header, "ImageOrientationPatient", 6)
+    if position is None or orientation is None or _frame_count(header) > 1:
+        return None
+    normal = np.cross(orientation[:3], orientation[3:])
+    if abs(float(np.linalg.norm(normal)) - 1) > _COSINE_TOLERANCE:
+        return None
+    return float(position @ normal)
+
+
+def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
+    """Whether the pixel data element at `offset` ends inside `data`; True where there is none.
+
+    Encapsulated data is a sequence of items up to a delimiter (PS3.5 A.4).
+    """
+    if offset >= len(data):
+        return True
+    try:
+        header = 8 if implicit else 12  # explicit VR: OB and OW have two reserved bytes and a long length
+        (length,) = struct.unpack_from("<L", data, offset + header - 4)
+        offset += header
+        if length != _UNDEFINED:
+            return offset + int(length) <= len(data)
+        while True:
+            group, element, length = struct.unpack_from("<HHL", data, offset)
+            if (group, element) == _SEQUENCE_END:
+                return True
+            if (group, element) != _ITEM:
+                return False
+            offset += 8 + int(length)
+    except struct.error:
+        return False

@@ -1,0 +1,230 @@
+"""Storage and Verification SCP (PS3.4 Annexes A and B): associations in, answers out."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pynetdicom import AE, _config, evt, sop_class
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+
+from msnode.domain import AssociationFacts
+from msnode.errors import ConfigurationError, OutOfResources
+from msnode.receive.guard import GuardedServer, Limits, admits, end_waiting
+from msnode.receive.incoming import valid_uid
+from msnode.receive.spool import READ_CLASSES, SUCCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pynetdicom.association import Association
+    from pynetdicom.events import Event
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+    from msnode.receive.guard import Peer
+    from msnode.receive.spool import Spool
+
+log = structlog.get_logger()
+
+# pynetdicom logs identifiers, which hold patient data, and every PDU
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+_config.LOG_HANDLER_LEVEL = "none"
+
+TRANSFER_SYNTAXES = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    JPEGLSNearLossless,  # lossy ones are read with a warning in the result
+    JPEG2000,
+)
+_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
+
+
+def sop_class_uids(names: Sequence[str]) -> frozenset[str]:
+    """SOP Class UIDs from UIDs or keywords such as SecondaryCaptureImageStorage.
+
+    Raises:
+        ConfigurationError: not a storage SOP class that the standard names.
+    """
+    uids = set()
+    for name in names:
+        uid = name if valid_uid(name) else str(getattr(sop_class, name, ""))
+        if not uid or sop_class.uid_to_service_class(uid) is not StorageServiceClass:
+            raise ConfigurationError(
+                f"also_accept: {name!r} is no storage SOP class: give its keyword or UID"
+            )
+        uids.add(uid)
+    return frozenset(uids)
+
+
+class Receiver:
+    """Listens for associations and hands every instance to the spool.
+
+    Args:
+        ae_title: our AE title; callers must name it.
+        address: where to listen.
+        port: 0 takes any free one; `port` then says which.
+        peers: who may call; empty admits loopback only.
+        spool: where instances go; its `also_accept` classes are offered too.
+        limits: bounds on connections and PDUs.
+    """
+
+    def __init__(
+        self,
+        ae_title: str,
+        address: str,
+        port: int,
+        peers: Sequence[Peer],
+        spool: Spool,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self._address = address
+        self._wanted_port = port
+        self._peers = tuple(peers)
+        self._spool = spool
+        self._limits = limits or Limits()
+        self._ae = self._application_entity(ae_title)
+        self._facts: dict[Association, AssociationFacts] = {}
+        self._lock = threading.Lock()
+        self._server: GuardedServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def _application_entity(self, ae_title: str) -> AE:
+        ae = AE(ae_title=ae_title)
+        ae.require_called_aet = True
+        ae.maximum_associations = self._limits.max_connections
+        ae.maximum_pdu_size = self._limits.announced_pdu_bytes
+        ae.acse_timeout = self._limits.association_timeout_s
+        ae.dimse_timeout = self._limits.idle_timeout_s
+        ae.network_timeout = self._limits.idle_timeout_s
+        ae.add_supported_context(Verification)
+        for uid in sorted(READ_CLASSES | self._spool.also_accept):
+            ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
+        return ae
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        if self._server is None:
+            raise RuntimeError("not started")
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listen; returns at once.
+
+        Raises:
+            ConfigurationError: the address or port cannot be had.
+        """
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_CONN_CLOSE, lambda event: end_waiting(event.assoc)),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+        ]
+        try:
+            server = GuardedServer(
+                self._ae,
+                (self._address, self._wanted_port),
+                handlers=handlers,
+                limits=self._limits,
+                ended=self._ended,
+            )
+        except OSError as error:
+            where = f"{self._address}:{self._wanted_port}"
+            raise ConfigurationError(f"cannot listen on {where}: {error.strerror}") from error
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="receiver", daemon=True)
+        self._thread.start()
+        log.info("listening", ae_title=self._ae.ae_title, address=self._address, port=self.port)
+
+    def stop(self) -> None:
+        """Stop listening and abort what is open; their series count as interrupted."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.stop_listening()
+        self._thread.join()
+        for association in self._server.active_associations:
+            association.abort()
+            end_waiting(association)
+            association.join()
+        self._server = self._thread = None
+
+    def _requested(self, event: Event) -> None:
+        association = event.assoc
+        calling = str(cast("A_ASSOCIATE", association.requestor.primitive).calling_ae_title).strip()
+        address = str(association.requestor.address)
+        if admits(self._peers, calling, address):
+            return
+        log.warning("caller_rejected", calling_ae=calling, address=address)
+        association.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED)
+        association.kill()  # waits until the peer has the rejection
+
+    def _accepted(self, event: Event) -> None:
+        association = event.assoc
+        facts = AssociationFacts(
+            association_id=uuid.uuid4().hex,
+            calling_ae=str(association.requestor.ae_title).strip(),
+            called_ae=str(cast("A_ASSOCIATE", association.requestor.primitive).called_ae_title).strip(),
+            address=str(association.requestor.address),
+            opened_at=datetime.now(UTC),
+        )
+        try:
+            self._spool.ledger.association_opened(facts)
+        except OutOfResources as error:
+            log.error("association_not_recorded", error=str(error))  # noqa: TRY400 - the error says it all
+            association.abort()
+            return
+        with self._lock:
+            self._facts[association] = facts
+        log.info("association_opened", association=facts.association_id, calling_ae=facts.calling_ae)
+
+    def _store(self, event: Event) -> int | Dataset:
+        with self._lock:
+            facts = self._facts[event.assoc]
+        answer = self._spool.receive(event, facts)
+        if answer.status == SUCCESS:
+            return SUCCESS
+        response = Dataset()
+        response.Status = answer.status
+        response.ErrorComment = answer.comment[:64]
+        return response
+
+    def _ended(self, association: Association) -> None:
+        """An association's thread has come to its end, whatever the reason."""
+        with self._lock:
+            facts = self._facts.pop(association, None)
+        if facts is None:
+            return  # it was never accepted
+        released = bool(association.is_released)
+        log.info("association_closed", association=facts.association_id, released=released)
+        try:
+            self._spool.ledger.association_closed(
+                facts.association_id, released=released, at=datetime.now(UTC)
+            )
+        except OutOfResources as error:
+            log.error(  # noqa: TRY400 - the error says it all
+                "association_end_not_recorded", association=facts.association_id, error=str(error)
+            )

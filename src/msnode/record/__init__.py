@@ -1,0 +1,1 @@
+"""What happened: instances, jobs, results and deliveries, each change in one transaction."""

@@ -1,0 +1,167 @@
+"""What an administrator sees of a job and may do to it, from any process, while the node runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from msnode.domain import PassedOver
+from msnode.errors import InvalidTransition
+from msnode.record import deliveries, jobs, schema, work
+from msnode.record.deliveries import Delivery, DeliveryState, Result
+from msnode.record.jobs import JobState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from msnode.record.database import Transaction
+    from msnode.record.jobs import Job
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One change of state; `before` is None at the job's creation."""
+
+    before: JobState | None
+    state: JobState
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReceivedSeries:
+    """One series of the job's study: distinct instances not made by a node, and when the last one came."""
+
+    series_instance_uid: str
+    modality: str
+    instance_count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class JobDetails:
+    """Everything the record holds about one job."""
+
+    job: Job
+    series: tuple[ReceivedSeries, ...]
+    passed_over: tuple[PassedOver, ...]
+    transitions: tuple[Transition, ...]
+    results: tuple[Result, ...]
+    deliveries: tuple[Delivery, ...]
+
+
+def show(tx: Transaction, job_id: int) -> JobDetails | None:
+    """The job with all that belongs to it, or None where there is no such job."""
+    job = jobs.find(tx, job_id)
+    if job is None:
+        return None
+    reasons = schema.selection_reason
+    steps = schema.transition
+    return JobDetails(
+        job=job,
+        series=_series(tx, job.study_instance_uid),
+        passed_over=tuple(
+            PassedOver(row.series_instance_uid, row.reason)
+            for row in tx.execute(
+                sa.select(reasons).where(reasons.c.job_id == job_id).order_by(reasons.c.series_instance_uid)
+            )
+        ),
+        transitions=tuple(
+            Transition(
+                JobState(row.state_before) if row.state_before else None,
+                JobState(row.state),
+                row.at,
+                row.reason,
+            )
+            for row in tx.execute(sa.select(steps).where(steps.c.job_id == job_id).order_by(steps.c.id))
+        ),
+        results=deliveries.results_of(tx, job_id),
+        deliveries=deliveries.of_job(tx, job_id),
+    )
+
+
+def _series(tx: Transaction, study_instance_uid: str) -> tuple[ReceivedSeries, ...]:
+    s, i = schema.series, schema.instance
+    query = (
+        sa.select(s.c.series_instance_uid, s.c.modality, sa.func.count(i.c.id).label("n"), s.c.last_at)
+        .join_from(s, schema.study)
+        .join(i, i.c.series_key == s.c.id)
+        .where(schema.study.c.study_instance_uid == study_instance_uid)
+        .where(i.c.superseded.is_(False), i.c.own.is_(False))
+        .group_by(s.c.id, s.c.series_instance_uid, s.c.modality, s.c.last_at)
+        .order_by(s.c.id)
+    )
+    return tuple(
+        ReceivedSeries(r.series_instance_uid, r.modality, int(r.n), r.last_at) for r in tx.execute(query)
+    )
+
+
+def retry(tx: Transaction, job_id: int, *, at: datetime) -> Job:
+    """Have the job tried again; the caller enqueues `work.of_job` of it in the same transaction.
+
+    A study held because an association was cut off is read with what there is. A job that failed, was
+    cancelled or passed over is read again. Once results are recorded nothing is read again: what was
+    refused, dead or cancelled is sent again, also of a job that ended otherwise well.
+
+    Raises:
+        InvalidTransition: there is no such job, it is in progress, or nothing is left to try.
+    """
+    job = _existing(tx, job_id)
+    why = "by administrator"
+    if job.state == JobState.RECEIVING:
+        return jobs.move(tx, job, JobState.QUEUED, at=at, why=why)
+    if job.state in {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING}:
+        raise InvalidTransition(f"job {job.id} is {job.state}: wait for its end or cancel it first")
+    again = {"attempts": 0, "requeues": job.requeues + 1}
+    if deliveries.results_of(tx, job.id):
+        if not _reopen(tx, job.id, at=at) and job.state not in {JobState.FAILED, JobState.CANCELLED}:
+            raise InvalidTransition(
+                f"job {job.id} is {job.state} and every destination has what it takes: nothing to retry"
+            )
+        job = jobs.move(tx, job, JobState.DELIVERING, at=at, why=why, **again)
+        return deliveries.settle(tx, job, at=at)
+    if JobState.QUEUED not in jobs.TRANSITIONS[job.state]:
+        raise InvalidTransition(f"job {job.id} is {job.state}: that answer is final")
+    return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **again)
+
+
+def cancel(tx: Transaction, job_id: int, *, at: datetime) -> tuple[work.Work, ...]:
+    """End the job and whatever it has still to deliver; what was delivered stays delivered.
+
+    Returns:
+        What the engine may still have for it, to be cancelled there once this is committed. A reading
+        that is under way runs to its end, and its result is then refused.
+
+    Raises:
+        InvalidTransition: there is no such job, or it has ended.
+    """
+    job = _existing(tx, job_id)
+    works = work.of_job(tx, job)
+    jobs.move(tx, job, JobState.CANCELLED, at=at, why="by administrator")
+    still_pending = (schema.delivery.c.job_id == job_id) & (schema.delivery.c.state == DeliveryState.PENDING)
+    tx.execute(
+        schema.delivery.update()
+        .where(still_pending)
+        .values(state=DeliveryState.CANCELLED, next_try_at=None, updated_at=at)
+    )
+    return works
+
+
+def _existing(tx: Transaction, job_id: int) -> Job:
+    job = jobs.find(tx, job_id)
+    if job is None:
+        raise InvalidTransition(f"there is no job {job_id}")
+    return job
+
+
+def _reopen(tx: Transaction, job_id: int, *, at: datetime) -> int:
+    """Make every delivery that did not arrive pending again; returns how many."""
+    not_arrived = (schema.delivery.c.job_id == job_id) & schema.delivery.c.state.in_(
+        [DeliveryState.REFUSED, DeliveryState.DEAD, DeliveryState.CANCELLED]
+    )
+    change = schema.delivery.update().where(not_arrived)
+    return tx.execute(
+        change.values(state=DeliveryState.PENDING, attempts=0, next_try_at=None, updated_at=at)
+    ).rowcount

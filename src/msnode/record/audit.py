@@ -1,0 +1,51 @@
+"""The audit trail: append-only, each line chained to the one before by its digest.
+
+A changed, inserted or removed line breaks the chain from there on. Lines cut from the end leave a
+valid chain: whoever must notice that keeps the last digest elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from msnode.record.schema import audit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from msnode.record.database import Transaction
+
+Fact = str | int | float | bool | None
+
+_GENESIS = "0" * 64
+
+
+def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fact]) -> None:
+    """Add one line; `facts` carry UIDs, numbers and machine-made words, never names or birth dates."""
+    latest = sa.select(audit.c.sha256).order_by(audit.c.id.desc()).limit(1)
+    previous = tx.execute(latest).scalar() or _GENESIS
+    text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
+    digest = _chain(previous, at, event, text)
+    tx.execute(audit.insert().values(at=at, event=event, facts=text, sha256=digest))
+
+
+def verify(tx: Transaction) -> int | None:
+    """Walk the chain; returns the id of the first line that does not follow from the one before, if any."""
+    previous = _GENESIS
+    for line in tx.execute(sa.select(audit).order_by(audit.c.id)):
+        if line.sha256 != _chain(previous, line.at, line.event, line.facts):
+            return int(line.id)
+        previous = line.sha256
+    return None
+
+
+def _chain(previous: str, at: datetime, event: str, facts: str) -> str:
+    # A JSON array keeps the fields apart whatever characters they hold.
+    content = json.dumps([previous, at.astimezone(UTC).isoformat(), event, facts])
+    return hashlib.sha256(content.encode()).hexdigest()

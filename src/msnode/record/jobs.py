@@ -1,0 +1,254 @@
+"""One job is one reading of a study: its states, and every change of state in one transaction.
+
+    receiving ─ queued ─ running ─ delivering ─ completed | rejected
+                                 └ passed_over | unchanged
+    failed and cancelled are reached from any state that is not an end, and left by an administrator.
+
+`Job` is a snapshot. A change names the snapshot it was decided on and is refused where the row has
+moved on since, so a worker that lost its lock, or a job cancelled meanwhile, cannot be overwritten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from msnode.errors import InvalidTransition
+from msnode.record import schema
+from msnode.record.database import insert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from msnode.domain import PassedOver
+    from msnode.record.database import Transaction
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    RECEIVING = "receiving"
+    """Instances are coming in; held here too where an association was cut off."""
+    QUEUED = "queued"
+    """Complete; waits for a worker."""
+    RUNNING = "running"
+    DELIVERING = "delivering"
+    """The result set is committed and waits to reach every destination."""
+    COMPLETED = "completed"
+    REJECTED = "rejected"
+    """Could not be read; a report that says why was delivered."""
+    PASSED_OVER = "passed_over"
+    """The study held nothing to read; recorded, not reported."""
+    UNCHANGED = "unchanged"
+    """A revision that selects the very instances that the reading before it used."""
+    FAILED = "failed"
+    """Needs a person."""
+    CANCELLED = "cancelled"
+
+
+_S = JobState
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    _S.RECEIVING: frozenset({_S.QUEUED, _S.PASSED_OVER, _S.FAILED, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED}),
+    # running → running: taken up again after its worker died; running → queued: tried again later
+    _S.RUNNING: frozenset({
+        _S.RUNNING, _S.QUEUED, _S.DELIVERING, _S.PASSED_OVER, _S.UNCHANGED, _S.FAILED, _S.CANCELLED,
+    }),
+    _S.DELIVERING: frozenset({_S.COMPLETED, _S.REJECTED, _S.FAILED, _S.CANCELLED}),
+    # back to delivering: an administrator has what was refused sent again
+    _S.COMPLETED: frozenset({_S.DELIVERING}),
+    _S.REJECTED: frozenset({_S.DELIVERING}),
+    _S.PASSED_OVER: frozenset({_S.QUEUED}),
+    _S.UNCHANGED: frozenset(),
+    _S.FAILED: frozenset({_S.QUEUED, _S.DELIVERING}),
+    _S.CANCELLED: frozenset({_S.QUEUED, _S.DELIVERING}),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the job table.
+
+    Attributes:
+        revision: 0 for the first reading of a study.
+        reason: why it is in this state, for people.
+        rejection: why the study could not be read, from the moment that is known; it decides that the
+            job ends `rejected` and not `completed`.
+        started_at: the recorded start: set once, kept over every retry, source of every date in the
+            results.
+        attempts: times a worker took it up since it was queued for the first time or by an
+            administrator.
+        requeues: times it was queued again; part of its workflow ids.
+        series_instance_uid: the series that was read.
+        selection_digest: SHA-256 over the selected instances.
+        result_set: key of its set in the store.
+        timings_s: seconds per stage.
+    """
+
+    id: int
+    study_instance_uid: str
+    revision: int
+    state: JobState
+    reason: str
+    state_since: datetime
+    created_at: datetime
+    rejection: str | None = None
+    started_at: datetime | None = None
+    attempts: int = 0
+    requeues: int = 0
+    series_instance_uid: str | None = None
+    selection_digest: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    model_sha256: str | None = None
+    msnode_version: str | None = None
+    runtime: str | None = None
+    settings_digest: str | None = None
+    result_set: str | None = None
+    lesion_count: int | None = None
+    lesion_volume_mm3: float | None = None
+    timings_s: Mapping[str, float] | None = None
+
+    def evolve(self, **changes: Any) -> Job:
+        """A copy with `changes`."""
+        return replace(self, **changes)
+
+
+_COLUMNS = [schema.job.c[f.name] for f in fields(Job) if f.name != "study_instance_uid"]
+_SELECT = sa.select(schema.study.c.study_instance_uid, *_COLUMNS).join_from(schema.job, schema.study)
+_OWNED_BY_MOVE = frozenset({"id", "study_instance_uid", "revision", "state", "reason", "state_since"})
+
+
+def create(tx: Transaction, study_key: int, revision: int, *, at: datetime, why: str) -> None:
+    """A new job of the study, in `receiving`."""
+    job_id = insert(
+        tx, schema.job, study_key=study_key, revision=revision, state=JobState.RECEIVING, reason=why,
+        state_since=at, created_at=at, attempts=0, requeues=0, timings_s={},
+    )  # fmt: skip
+    _note(tx, job_id, None, JobState.RECEIVING, at=at, why=why)
+
+
+def find(tx: Transaction, job_id: int) -> Job | None:
+    """The job, or None where there is no such job."""
+    rows = _jobs(tx, _SELECT.where(schema.job.c.id == job_id))
+    return rows[0] if rows else None
+
+
+def recent(tx: Transaction, *, state: JobState | None = None, limit: int = 50) -> tuple[Job, ...]:
+    """The newest jobs first, all of them or those in one state."""
+    query = _SELECT.order_by(schema.job.c.id.desc()).limit(limit)
+    return _jobs(tx, query if state is None else query.where(schema.job.c.state == state))
+
+
+def in_states(tx: Transaction, states: Iterable[JobState]) -> tuple[Job, ...]:
+    """Every job in one of `states`, oldest first."""
+    return _jobs(tx, _SELECT.where(schema.job.c.state.in_(list(states))).order_by(schema.job.c.id))
+
+
+def former(tx: Transaction, job: Job) -> Job | None:
+    """The latest earlier revision of the same study that gave results, if any."""
+    query = (
+        _SELECT.where(schema.study.c.study_instance_uid == job.study_instance_uid)
+        .where(schema.job.c.revision < job.revision, schema.job.c.result_set.is_not(None))
+        .order_by(schema.job.c.revision.desc())
+        .limit(1)
+    )
+    rows = _jobs(tx, query)
+    return rows[0] if rows else None
+
+
+def move(tx: Transaction, job: Job, to: JobState, *, at: datetime, why: str, **facts: Any) -> Job:
+    """Change the job's state and record the transition.
+
+    Args:
+        tx: the caller's transaction.
+        job: the snapshot on which this was decided.
+        to: the new state.
+        at: UTC.
+        why: reason of the new state.
+        facts: further columns of the job to set, by name.
+
+    Returns:
+        The job as it is now.
+
+    Raises:
+        InvalidTransition: the state does not lead to `to`, or the row is no longer what `job` says.
+    """
+    if to not in TRANSITIONS[job.state]:
+        raise InvalidTransition(f"job {job.id} is {job.state}, which does not lead to {to}")
+    if not _OWNED_BY_MOVE.isdisjoint(facts):
+        raise InvalidTransition(f"job {job.id}: {sorted(_OWNED_BY_MOVE & facts.keys())} are not facts")
+    moved = job.evolve(state=to, reason=why, state_since=at, **facts)
+    unchanged = (
+        (schema.job.c.id == job.id)
+        & (schema.job.c.state == job.state)
+        & (schema.job.c.attempts == job.attempts)
+        & (schema.job.c.requeues == job.requeues)
+    )
+    change = schema.job.update().where(unchanged).values(state=to, reason=why, state_since=at, **facts)
+    if tx.execute(change).rowcount != 1:
+        raise InvalidTransition(
+            f"job {job.id} is no longer {job.state} in attempt {job.attempts}: somebody else moved it"
+        )
+    _note(tx, job.id, job.state, to, at=at, why=why)
+    return moved
+
+
+def start(tx: Transaction, job_id: int, *, at: datetime, **facts: Any) -> Job | None:
+    """Take the job up: `running`, one attempt more, the recorded start set where there is none yet.
+
+    Returns:
+        The job, or None where there is nothing to run: it was cancelled, or an earlier run of the same
+        workflow finished it and died before saying so.
+    """
+    job = find(tx, job_id)
+    if job is None or job.state not in {JobState.QUEUED, JobState.RUNNING}:
+        return None
+    again = job.state == JobState.RUNNING
+    return move(
+        tx, job, JobState.RUNNING, at=at,
+        why="taken up again after its worker ended" if again else "taken up by a worker",
+        attempts=job.attempts + 1, started_at=job.started_at or at, **facts,
+    )  # fmt: skip
+
+
+def requeue(tx: Transaction, job: Job, *, at: datetime, why: str) -> Job:
+    """Back to `queued` for another attempt, under a new workflow id.
+
+    Raises:
+        InvalidTransition: see `move`.
+    """
+    return move(tx, job, JobState.QUEUED, at=at, why=why, requeues=job.requeues + 1)
+
+
+def note_selection(
+    tx: Transaction, job: Job, series_instance_uid: str | None, passed_over: Iterable[PassedOver]
+) -> None:
+    """Record which series is read and why each other was not; replaces what an earlier attempt noted."""
+    tx.execute(schema.selection_reason.delete().where(schema.selection_reason.c.job_id == job.id))
+    for series in passed_over:
+        tx.execute(
+            schema.selection_reason.insert().values(
+                job_id=job.id, series_instance_uid=series.series_instance_uid, reason=series.reason
+            )
+        )
+    tx.execute(
+        schema.job.update().where(schema.job.c.id == job.id).values(series_instance_uid=series_instance_uid)
+    )
+
+
+def _jobs(tx: Transaction, query: sa.Select[Any]) -> tuple[Job, ...]:
+    return tuple(
+        Job(**{**row._mapping, "state": JobState(row.state)})  # noqa: SLF001 - SQLAlchemy's public name
+        for row in tx.execute(query)
+    )
+
+
+def _note(
+    tx: Transaction, job_id: int, before: JobState | None, to: JobState, *, at: datetime, why: str
+) -> None:
+    insert(tx, schema.transition, job_id=job_id, state_before=before, state=to, at=at, reason=why)

@@ -1,0 +1,1 @@
+"""Alembic scripts; `database.upgrade` runs them."""

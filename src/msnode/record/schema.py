@@ -1,0 +1,249 @@
+"""Tables of the clinical record. Times are UTC; volumes are mm3; positions are mm along the stack's normal.
+
+    patient ─ study ─ series ─ instance          what arrived, every version of it
+                │        └ association_series ─ association
+                └ job ─ transition, selection_reason, result ─ delivery
+    case, correction                             what outlives retention of the pixels
+    audit                                        append-only, hash-chained
+
+What runs next is not here: the engine keeps its own tables in the same database.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC also where the database has no time zones (SQLite)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; a naive datetime is refused, because nobody can say which hour it means."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time in the record needs a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """From what the database returns, naive on SQLite, to aware UTC."""
+        del dialect
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+_UID = sa.String(64)
+_DIGEST = sa.String(64)
+_AE = sa.String(16)
+_WORD = sa.String(32)
+
+patient = sa.Table(
+    "patient",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("issuer", sa.Text, nullable=False),
+    sa.Column("patient_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("issuer", "patient_id"),
+)
+
+study = sa.Table(
+    "study",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_instance_uid", _UID, nullable=False, unique=True),
+    sa.Column("patient_key", sa.ForeignKey("patient.id"), nullable=False, index=True),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    # One UID may be sent under two studies by a broken peer; each keeps its own instances.
+    sa.Column("study_key", sa.ForeignKey("study.id"), nullable=False),
+    sa.Column("series_instance_uid", _UID, nullable=False, index=True),
+    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("last_at", UtcDateTime, nullable=False),
+    sa.Column("last_association_id", sa.String(64), nullable=False),
+    sa.UniqueConstraint("study_key", "series_instance_uid"),
+)
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("series_key", sa.ForeignKey("series.id"), nullable=False, index=True),
+    sa.Column("sop_instance_uid", _UID, nullable=False),
+    sa.Column("sop_class_uid", _UID, nullable=False),
+    sa.Column("transfer_syntax_uid", _UID, nullable=False),
+    sa.Column("digest", _DIGEST, nullable=False, index=True),
+    sa.Column("slice_position_mm", sa.Double),
+    sa.Column("frame_count", sa.Integer, nullable=False),
+    # No foreign key: an instance outlives an association row that a power cut took away.
+    sa.Column("association_id", sa.String(64), nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("own", sa.Boolean, nullable=False),
+    sa.Column("superseded", sa.Boolean, nullable=False),
+    sa.Index(
+        "uq_instance_latest",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=sa.text("superseded = 0"),
+        postgresql_where=sa.text("NOT superseded"),
+    ),
+)
+
+association = sa.Table(
+    "association",
+    metadata,
+    sa.Column("association_id", sa.String(64), primary_key=True),
+    sa.Column("calling_ae", _AE, nullable=False),
+    sa.Column("called_ae", _AE, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("closed_at", UtcDateTime, index=True),
+    sa.Column("released", sa.Boolean),
+)
+
+association_series = sa.Table(
+    "association_series",
+    metadata,
+    sa.Column("series_key", sa.ForeignKey("series.id"), primary_key=True),
+    sa.Column("association_id", sa.String(64), primary_key=True),
+)
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_key", sa.ForeignKey("study.id"), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("state", _WORD, nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("rejection", sa.Text),
+    sa.Column("state_since", UtcDateTime, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("requeues", sa.Integer, nullable=False),
+    sa.Column("series_instance_uid", _UID),
+    sa.Column("selection_digest", _DIGEST),
+    sa.Column("model_name", sa.Text),
+    sa.Column("model_version", sa.Text),
+    sa.Column("model_sha256", _DIGEST),
+    sa.Column("msnode_version", sa.Text),
+    sa.Column("runtime", sa.Text),
+    sa.Column("settings_digest", _DIGEST),
+    sa.Column("result_set", sa.String(80)),
+    sa.Column("lesion_count", sa.Integer),
+    sa.Column("lesion_volume_mm3", sa.Double),
+    sa.Column("timings_s", sa.JSON, nullable=False),
+    sa.UniqueConstraint("study_key", "revision"),
+    sqlite_autoincrement=True,  # workflow ids carry the job's id: one may never be used again
+)
+
+transition = sa.Table(
+    "transition",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
+    sa.Column("state_before", _WORD),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+selection_reason = sa.Table(
+    "selection_reason",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("job.id"), primary_key=True),
+    sa.Column("series_instance_uid", _UID, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+result = sa.Table(
+    "result",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False, index=True),
+    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("sop_instance_uid", _UID, nullable=False, unique=True),
+    sa.Column("sop_class_uid", _UID, nullable=False),
+    sa.Column("series_instance_uid", _UID, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", _DIGEST, nullable=False),
+)
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False),
+    sa.Column("result_id", sa.ForeignKey("result.id"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("next_try_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("result_id", "destination"),
+    sa.Index("ix_delivery_job_id_destination", "job_id", "destination"),
+)
+
+case = sa.Table(
+    "case",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("patient_key", sa.ForeignKey("patient.id"), nullable=False, index=True),
+    sa.Column("study_instance_uid", _UID, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("prepared_digest", _DIGEST),
+    sa.Column("lesion_map_digest", _DIGEST),
+    sa.Column("transform", sa.JSON),
+    sa.Column("tracking_uids", sa.JSON, nullable=False),
+    sa.UniqueConstraint("study_instance_uid", "revision"),
+)
+
+correction = sa.Table(
+    "correction",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("case_id", sa.ForeignKey("case.id"), nullable=False, index=True),
+    sa.Column("tracking_uid", _UID),
+    sa.Column("made_at", UtcDateTime, nullable=False),
+    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    # Text, not JSON: the chain is computed over these very characters.
+    sa.Column("facts", sa.Text, nullable=False),
+    sa.Column("sha256", _DIGEST, nullable=False, unique=True),
+)

@@ -1,0 +1,1 @@
+"""Model bundles and what they say about a prepared volume."""

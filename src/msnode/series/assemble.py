@@ -1,0 +1,130 @@
+"""When a study is complete: DICOM has no such signal, so quiet time and evenly spaced slices decide.
+
+Pure logic on what has arrived and a clock that the caller reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from msnode.domain import SeriesArrivals, StudyArrivals
+
+_EVEN_RELATIVE, _EVEN_MM = 0.05, 0.1
+
+
+@dataclass(frozen=True)
+class Timers:
+    """Waiting times in seconds since the last instance, on any association.
+
+    Attributes:
+        series_quiet_s: a series with nothing new for this long is complete.
+        study_quiet_s: a study with nothing new for this long is complete.
+        after_release_s: replaces both where every association was released and no slice is missing.
+        revision_quiet_s: replaces `study_quiet_s` for late slices of a study that was read before.
+    """
+
+    series_quiet_s: float = 10
+    study_quiet_s: float = 60
+    after_release_s: float = 5
+    revision_quiet_s: float = 120
+
+
+@dataclass(frozen=True)
+class SeriesVerdict:
+    """Whether one series is complete, and why."""
+
+    series_instance_uid: str
+    complete: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a study is complete, and why.
+
+    Attributes:
+        complete: every series is complete and the study was quiet long enough.
+        reason: one line for the record.
+        series: each series' own verdict.
+        next_look_at: when time alone may change the answer, UTC; None where it cannot (complete
+            already, or an interrupted series waits for its instances to come again).
+    """
+
+    complete: bool
+    reason: str
+    series: tuple[SeriesVerdict, ...]
+    next_look_at: datetime | None
+
+
+def assess(study: StudyArrivals, now: datetime, timers: Timers) -> Verdict:
+    """Decide from the timers, from the associations and from the slice positions.
+
+    Timers run since the last instance of a series or of the study. A release shortens the wait to
+    `after_release_s` where every series is evenly spaced, no association that brought the study is
+    still open and none was interrupted. A series whose last association ended by abort or loss is never
+    complete until instances of it come on an association that is released.
+    """
+    shortened = (
+        study.open_associations == 0
+        and not any(s.interrupted for s in study.series)
+        and all(evenly_spaced(s.slice_positions_mm) for s in study.series)
+    )
+    judged = [_assess_series(s, now, timers, shortened=shortened) for s in study.series]
+    verdicts = tuple(verdict for verdict, _ in judged)
+    interrupted = sum(s.interrupted for s in study.series)
+    if interrupted:
+        reason = f"{interrupted} of {len(study.series)} series cut off by an interrupted association"
+        return Verdict(complete=False, reason=reason, series=verdicts, next_look_at=None)
+    wait, rule = _study_wait(study, timers, shortened=shortened)
+    due = max([study.last_at + timedelta(seconds=wait), *(due for _, due in judged)])
+    quiet = (now - study.last_at).total_seconds()
+    if now < due:
+        reason = f"last instance {quiet:.1f} s ago: waiting for {rule}"
+        return Verdict(complete=False, reason=reason, series=verdicts, next_look_at=due)
+    return Verdict(
+        complete=True, reason=f"quiet for {quiet:.1f} s: {rule}", series=verdicts, next_look_at=None
+    )
+
+
+def _study_wait(study: StudyArrivals, timers: Timers, *, shortened: bool) -> tuple[float, str]:
+    if study.revision > 0:
+        return timers.revision_quiet_s, f"{timers.revision_quiet_s:g} s after late instances"
+    if shortened and timers.after_release_s < timers.study_quiet_s:
+        return timers.after_release_s, f"{timers.after_release_s:g} s after release, slices evenly spaced"
+    return timers.study_quiet_s, f"{timers.study_quiet_s:g} s without an instance of the study"
+
+
+def _assess_series(
+    series: SeriesArrivals, now: datetime, timers: Timers, *, shortened: bool
+) -> tuple[SeriesVerdict, datetime]:
+    """The verdict, and when the series' own timer ends."""
+    wait = min(timers.after_release_s, timers.series_quiet_s) if shortened else timers.series_quiet_s
+    due = series.last_at + timedelta(seconds=wait)
+    if series.interrupted:
+        complete, reason = False, "association interrupted: waiting for its instances to come again"
+    elif now < due:
+        complete, reason = False, f"{series.instance_count} instances: waiting for {wait:g} s without another"
+    else:
+        complete, reason = True, f"{series.instance_count} instances, none new for {wait:g} s"
+    return SeriesVerdict(series.series_instance_uid, complete=complete, reason=reason), due
+
+
+def evenly_spaced(positions_mm: tuple[float, ...]) -> bool:
+    """Whether slice positions have no gap: all steps within 5 % or 0.1 mm of the middle one.
+
+    Positions at one place count once (a series may hold several contrasts); fewer than three places
+    show no unevenness; a series without positions, such as multi-frame, counts as even.
+    """
+    places = np.unique(np.round(positions_mm, 2))
+    steps = np.diff(places)
+    if len(steps) < 2:  # noqa: PLR2004 - one step has nothing to be compared with
+        return True
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])
+    return bool(np.abs(steps - usual).max() <= max(_EVEN_RELATIVE * usual, _EVEN_MM))

@@ -1,0 +1,255 @@
+"""What the headers of a series say about it, in the terms that the selection rules use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.uid import UID, MRImageStorage
+
+from msnode.errors import NotAVolume
+from msnode.series.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    from msnode.domain import Series
+    from msnode.series.planes import Plane
+
+OWN_MANUFACTURER = "msnode"
+
+# Words are searched in the description with everything but letters, digits and + as one blank.
+_FLAIR = re.compile(r"flair|dark ?fluid|fluid ?attenuat")
+_T2 = re.compile(r"\bt2\w*")
+_OTHER = re.compile(r"\bt1\w*|\bdir\b|double ?(ir\b|inversion)|\bstir\b|\bpsir\b|mprage|mp2rage|\bspgr\b")
+_LOCALISER = re.compile(r"\bscouts?\b|locali[sz]er|\bloc\b|\bsurvey\b|\b3 ?plane\b|\bplan scan\b")
+_DERIVED = re.compile(
+    r"\bmpr\w*|\bmip\b|minip|reformat\w*|\bsub(tract\w*)?\b|\brecon?\b|synthetic|synthmr|symap"
+)
+_DIFFUSION = re.compile(r"\bdwi\b|\bdiff\w*|\bdti\b|\badc\b|\btrace\w*|\bb ?1000\b")
+_NO_CONTRAST = re.compile(
+    r"\b(pre|no|non|without|w o|ohne|sans|sin|native?) (iv )?"
+    r"(contrast|gd|gado\w*|kontrast\w*|km|ce|gad|c)\b"
+)
+_CONTRAST = re.compile(
+    r"\bpost\b|\bgd\b|\bgad\b|gado\w*|\bkm\b|\bce\b|contrast\w*|kontrast\w*|\+ ?c\b|\bc ?\+|\+ ?gd|\bwith c\b"
+)
+_ELSEWHERE = re.compile(
+    r"spine|spinal|\b[ctl] ?sp\b|cervical|thora\w*|lumb\w*|sacr\w*|\bhws\b|\bbws\b|\blws\b|myelon|\bknee"
+    r"|\bknie|shoulder|abdom\w*|pelvi\w*|liver|prostat\w*|\bhip\b|ankle|wrist|\borbit\w*|\bneck\b|cardiac|heart"
+)
+_HEAD_PARTS = {
+    "",
+    "HEAD",
+    "BRAIN",
+    "SKULL",
+    "HEADNECK",
+    "HEAD_NECK",
+    "CEREBRUM",
+    "WHOLEBRAIN",
+    "NEURO",
+    "SCHAEDEL",
+    "KOPF",
+}
+_DERIVED_TYPES = {
+    "MPR",
+    "REFORMATTED",
+    "MIP",
+    "MIN IP",
+    "PROJECTION IMAGE",
+    "SUBTRACTION",
+    "ADC",
+    "MEAN",
+    "AVERAGE",
+    "CSA MPR",
+}
+_PHASE_TYPES = {"P", "R", "I", "PHASE MAP", "REAL", "IMAGINARY", "PHASE", "PHASE_MAP"}
+_CORRECTED_TYPES = {"NORM", "DIS2D", "DIS3D", "FM"}
+_SLICE_3D_MM = 2.0
+_SAME_COSINE = 0.01
+_SAME_PLACE_MM = 0.05
+
+
+@dataclass(frozen=True)
+class Description:
+    """A series in the terms of the rules. Texts that name a finding are empty where there is none.
+
+    Times are in ms, None where the header has none; `coverage_mm` is None where slices have no place.
+    """
+
+    own: bool
+    is_mr_image: bool
+    modality: str
+    sop_class_name: str
+    flair_word: str
+    named_other: str
+    contrast: str
+    inversion_time_ms: float | None
+    echo_time_ms: float | None
+    repetition_time_ms: float | None
+    localiser: str
+    diffusion: str
+    derived: str
+    not_magnitude: str
+    post_contrast: str
+    other_body_part: str
+    orientation_count: int
+    slice_count: int
+    coverage_mm: float | None
+    plane: str
+    is_3d: bool
+    pixel_mm: float
+    corrections: int
+
+
+def describe(series: Series) -> Description:
+    """Read the headers of a series; the first instance speaks for all where they cannot differ."""
+    header = series.instances[0].header
+    words = _words(header)
+    image_type = _image_type(header)
+    modality = text(header, "Modality")
+    planes = _planes(series)
+    depths, plane_name, orientations = _places(planes)
+    steps = np.diff(depths)
+    step = float(np.median(steps)) if len(steps) else None
+    acquisition = text(header, "MRAcquisitionType")
+    spacing = next((p.spacing for p in planes if p.spacing is not None), None)
+    flair = _FLAIR.search(words)
+    return Description(
+        own=any(is_own(i.header) for i in series.instances),
+        is_mr_image=modality == "MR" and header.get("SOPClassUID") in {MRImageStorage, *ENHANCED_CLASSES},
+        modality=modality,
+        sop_class_name=UID(text(header, "SOPClassUID")).name,
+        flair_word=flair.group() if flair else "",
+        named_other="" if _T2.search(words) else _found(_OTHER, words),
+        contrast=_acquisition_contrast(header),
+        inversion_time_ms=_inversion_time(header),
+        echo_time_ms=_timed(header, "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+        repetition_time_ms=_timed(
+            header, "RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"
+        ),
+        localiser=_first(image_type & {"LOCALIZER"}) or _found(_LOCALISER, words),
+        diffusion=_diffusion(header, words),
+        derived=_first(image_type & {"DERIVED", "SECONDARY", *_DERIVED_TYPES}) or _found(_DERIVED, words),
+        not_magnitude=_first(image_type & _PHASE_TYPES),
+        post_contrast=_post_contrast(header, words),
+        other_body_part=_other_body_part(header, words),
+        orientation_count=orientations,
+        slice_count=len(depths) or len(planes),
+        coverage_mm=None if step is None else float(depths[-1] - depths[0]) + step,
+        plane=plane_name,
+        is_3d=acquisition == "3D" or (acquisition != "2D" and step is not None and step < _SLICE_3D_MM),
+        pixel_mm=0.0 if spacing is None else float(spacing.max()),
+        corrections=len(image_type & _CORRECTED_TYPES),
+    )
+
+
+def is_own(header: Dataset) -> bool:
+    """Whether a node made the object: Contributing Equipment (0018,A001) names it."""
+    return any(
+        text(item, "Manufacturer").strip().lower() == OWN_MANUFACTURER
+        for item in header.get("ContributingEquipmentSequence") or ()
+    )
+
+
+def _words(header: Dataset) -> str:
+    """The description in lower case; a protocol may name the whole examination, so it comes second."""
+    described = text(header, "SeriesDescription").strip() or text(header, "ProtocolName")
+    return re.sub(r"[^a-z0-9+]+", " ", described.lower()).strip()
+
+
+def _found(pattern: re.Pattern[str], words: str) -> str:
+    match = pattern.search(words)
+    return f"'{match.group().strip()}' in its description" if match else ""
+
+
+def _first(values: set[str]) -> str:
+    return f"Image Type {min(values)}" if values else ""
+
+
+def _image_type(header: Dataset) -> set[str]:
+    values = set(text(header, "ImageType").upper().split("\\"))
+    if is_enhanced(header):
+        item = functional_group(header, 0, "MRImageFrameTypeSequence")
+        if item is not None:
+            values |= set(text(item, "FrameType").upper().split("\\"))
+            values |= {text(item, "ComplexImageComponent").upper()}
+    return values
+
+
+def _acquisition_contrast(header: Dataset) -> str:
+    item = functional_group(header, 0, "MRImageFrameTypeSequence")
+    return (text(item, "AcquisitionContrast") if item else "") or text(header, "AcquisitionContrast")
+
+
+def _timed(header: Dataset, keyword: str, sequence: str, inside: str) -> float | None:
+    """A time in ms, from the functional group where there is one; 0 means not applicable."""
+    item = functional_group(header, 0, sequence)
+    value = number(item, inside) if item is not None else None
+    return (value if value is not None else number(header, keyword)) or None
+
+
+def _inversion_time(header: Dataset) -> float | None:
+    """(0018,0082), or the first of Inversion Times (0018,9079) where inversion recovery is on."""
+    item = functional_group(header, 0, "MRModifierSequence")
+    if item is None:
+        return number(header, "InversionTime") or None
+    if text(item, "InversionRecovery") == "NO":
+        return None
+    times = text(item, "InversionTimes").split("\\")
+    try:
+        return float(times[0])
+    except ValueError:
+        return number(item, "InversionTime") or number(header, "InversionTime") or None
+
+
+def _diffusion(header: Dataset, words: str) -> str:
+    item = functional_group(header, 0, "MRDiffusionSequence")
+    value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
+    return f"b = {value:g}" if value else _found(_DIFFUSION, words)
+
+
+def _post_contrast(header: Dataset, words: str) -> str:
+    if text(header, "ContrastBolusAgent").strip() or header.get("ContrastBolusAgentSequence"):
+        return "Contrast/Bolus Agent is given"
+    return _found(_CONTRAST, _NO_CONTRAST.sub(" ", words))
+
+
+def _other_body_part(header: Dataset, words: str) -> str:
+    part = text(header, "BodyPartExamined").strip().upper()
+    if part not in _HEAD_PARTS:
+        return f"Body Part Examined {part}"
+    return _found(_ELSEWHERE, words)
+
+
+def _planes(series: Series) -> list[Plane]:
+    planes: list[Plane] = []
+    for instance in series.instances:
+        try:
+            planes.extend(planes_of(instance))
+        except NotAVolume:
+            return []  # the volume's own checks will say why, should the series be chosen
+    return planes
+
+
+def _places(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], str, int]:
+    """Distinct depths along the first plane's normal (mm, rising), its anatomical plane, orientations."""
+    placed = [
+        (p.position, p.orientation) for p in planes if p.position is not None and p.orientation is not None
+    ]
+    if not placed:
+        return np.zeros(0), "unplaced", 0
+    first = placed[0][1]
+    normal = np.cross(first[:3], first[3:])
+    name = ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(normal)))]
+    orientations = [first]
+    for _, orientation in placed:
+        if min(float(np.abs(orientation - known).max()) for known in orientations) > _SAME_COSINE:
+            orientations.append(orientation)
+    depths = np.sort([position @ normal for position, _ in placed])
+    return depths[np.diff(depths, prepend=-np.inf) > _SAME_PLACE_MM], name, len(orientations)

@@ -1,0 +1,210 @@
+"""Stored pixel values of one instance, decoded within bounds.
+
+Uncompressed data is read here; RLE is decoded by pydicom; JPEG, JPEG-LS and JPEG 2000 by GDCM. What a
+codestream says of its own size is compared with the header before a decoder sees it, because a decoder
+allocates what the codestream asks for.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.encaps import generate_frames
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
+
+from msnode.errors import NotAVolume, NotReadable
+from msnode.series.planes import frame_count, number, text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+MAX_VOXELS = 2**28
+"""Largest volume decoded: 512 x 512 x 1024 (1 GiB as float32)."""
+
+_NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
+_GDCM = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
+_BITS = (8, 16, 32)
+_START_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
+# what the codecs raise on damaged data (pydicom wraps most of it in RuntimeError)
+_DECODER_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    struct.error,
+    EOFError,
+)
+
+
+def check_pixel_description(header: Dataset) -> None:
+    """Refuse what cannot be one grey value a voxel, before anything is allocated.
+
+    Raises:
+        NotAVolume: names the attribute that is wrong and what would be right.
+    """
+    photometric = text(header, "PhotometricInterpretation")
+    if photometric != "MONOCHROME2":
+        # MONOCHROME1 does not say around which value to invert, so it is refused, not guessed
+        raise NotAVolume(f"Photometric Interpretation is {photometric or 'missing'}: MONOCHROME2 is needed")
+    if number(header, "SamplesPerPixel") != 1:
+        raise NotAVolume(f"Samples per Pixel is {text(header, 'SamplesPerPixel') or 'missing'}: 1 is needed")
+    for keyword in ("Rows", "Columns"):
+        if (number(header, keyword) or 0) < 1:
+            raise NotAVolume(f"{keyword} is {text(header, keyword) or 'missing'}: at least 1 is needed")
+    allocated, stored = number(header, "BitsAllocated"), number(header, "BitsStored")
+    high = number(header, "HighBit")
+    if allocated not in _BITS:
+        raise NotAVolume(
+            f"Bits Allocated is {text(header, 'BitsAllocated') or 'missing'}: 8, 16 or 32 is needed"
+        )
+    if stored is None or high is None or not 1 <= stored <= high + 1 <= allocated:
+        raise NotAVolume(
+            f"Bits Stored {text(header, 'BitsStored')} and High Bit {text(header, 'HighBit')} do not fit"
+            f" into {allocated:.0f} Bits Allocated"
+        )
+    if number(header, "PixelRepresentation") not in (0, 1):
+        raise NotAVolume("Pixel Representation is missing: 0 (unsigned) or 1 (signed) is needed")
+
+
+def voxel_count(header: Dataset) -> int:
+    """Rows x Columns x Number of Frames as the header says."""
+    return int((number(header, "Rows") or 0) * (number(header, "Columns") or 0)) * frame_count(header)
+
+
+def decode(path: Path) -> NDArray[np.integer]:
+    """Stored values of one instance, (frame, row, column).
+
+    Raises:
+        NotAVolume: no pixel data, or its description is not of one grey value a voxel.
+        NotReadable: pixel data is shorter than described, damaged, or in a transfer syntax not supported.
+    """
+    try:
+        dataset = dcmread(path)
+    except (InvalidDicomError, EOFError, OSError, *_DECODER_ERRORS) as error:
+        raise NotReadable("the file is not DICOM, or it is cut off inside the data set") from error
+    check_pixel_description(dataset)
+    if voxel_count(dataset) > MAX_VOXELS:
+        raise NotAVolume(f"{voxel_count(dataset)} voxels: at most {MAX_VOXELS} are read")
+    if not dataset.get("PixelData"):
+        raise NotAVolume("no pixel data: (7FE0,0010) is missing or empty")
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax in _NATIVE:
+        return _native(dataset)
+    if syntax == RLELossless or syntax in _GDCM:
+        return _compressed(dataset, "pydicom" if syntax == RLELossless else "gdcm")
+    raise NotReadable(f"transfer syntax {syntax or 'missing'} is not supported")
+
+
+def _shape(dataset: Dataset) -> tuple[int, int, int]:
+    return frame_count(dataset), int(dataset.Rows), int(dataset.Columns)
+
+
+def _native(dataset: Dataset) -> NDArray[np.integer]:
+    shape = _shape(dataset)
+    bits = int(dataset.BitsAllocated)
+    needed = int(np.prod(shape)) * bits // 8
+    held = len(dataset.PixelData)
+    if held < needed:
+        raise NotReadable(f"pixel data is cut off: {held} bytes of {needed}")
+    kind = "i" if dataset.PixelRepresentation == 1 else "u"
+    values = np.frombuffer(dataset.PixelData, dtype=f"<{kind}{bits // 8}", count=int(np.prod(shape)))
+    # bits outside Bits Stored are not pixel values (PS3.5 8.1.1); old files keep overlays there
+    above, unused = bits - 1 - int(dataset.HighBit), bits - int(dataset.BitsStored)
+    if unused:
+        values = np.right_shift(np.left_shift(values, above), unused)
+    return values.reshape(shape)
+
+
+def _compressed(dataset: Dataset, plugin: str) -> NDArray[np.integer]:
+    shape = _shape(dataset)
+    frames, rows, columns = shape
+    decoded_bytes = rows * columns * int(dataset.BitsAllocated) // 8
+    try:
+        streams = list(generate_frames(dataset.PixelData, number_of_frames=frames))
+    except _DECODER_ERRORS as error:
+        raise NotReadable(f"pixel data is cut off or damaged: no {frames} complete frames") from error
+    if len(streams) != frames:
+        raise NotReadable(f"pixel data holds {len(streams)} frames of {frames}")
+    for stream in streams:
+        if len(stream) > 2 * decoded_bytes + 65536:
+            raise NotReadable(f"a frame takes {len(stream)} bytes compressed, {decoded_bytes} decoded")
+        if plugin == "gdcm" and codestream_size(stream) != (rows, columns, 1):
+            raise NotReadable(
+                f"a codestream holds {codestream_size(stream)} (rows, columns, components),"
+                f" the header says {(rows, columns, 1)}"
+            )
+    try:
+        values = pixel_array(dataset, raw=True, decoding_plugin=plugin)
+    except _DECODER_ERRORS as error:
+        raise NotReadable(
+            f"pixel data cannot be decoded ({dataset.file_meta.TransferSyntaxUID.name})"
+        ) from error
+    return values.reshape(shape)
+
+
+def codestream_size(stream: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and components that a JPEG, JPEG-LS or JPEG 2000 codestream declares; None if unclear.
+
+    Markers: ISO/IEC 10918-1 B.2 (SOF), ISO/IEC 14495-1 C.2 (SOF55), ISO/IEC 15444-1 A.5.1 (SIZ).
+    """
+    try:
+        start = stream.find(b"\xff\x4f\xff\x51", 0, 512)  # SOC, SIZ, after a JP2 header where there is one
+        if start >= 0:
+            width, height, left, top = struct.unpack_from(">4I", stream, start + 8)
+            (components,) = struct.unpack_from(">H", stream, start + 40)
+            return height - top, width - left, components
+        if stream[:2] != b"\xff\xd8":
+            return None
+        offset = 2
+        while True:
+            marker, length = struct.unpack_from(">HH", stream, offset)
+            if marker in _START_OF_FRAME:
+                _, rows, columns, components = struct.unpack_from(">BHHB", stream, offset + 4)
+                return rows, columns, components
+            offset += 2 + length
+    except struct.error:
+        return None
+
+
+def same_image(one: Path, other: Path) -> bool:
+    """Whether two files hold the same pixels in the same place, whatever else their headers say.
+
+    Geometry is compared as modality values' place: position, orientation, spacing and Frame of
+    Reference of the classic image or of every frame. False where either cannot be decoded.
+    """
+    try:
+        first, second = dcmread(one, stop_before_pixels=True), dcmread(other, stop_before_pixels=True)
+        if any(first.get(k) != second.get(k) for k in _GEOMETRY):
+            return False
+        return bool(np.array_equal(decode(one), decode(other)))
+    except (NotAVolume, NotReadable, InvalidDicomError, EOFError, OSError, *_DECODER_ERRORS):
+        return False
+
+
+_GEOMETRY = (
+    "FrameOfReferenceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)

@@ -1,0 +1,178 @@
+"""Planes → one regular stack: the geometric invariants of a volume, each one its own check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msnode.errors import NotAVolume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from msnode.series.planes import Plane
+
+MIN_SLICES = 3
+"""Fewer slices cannot show that their distance is regular."""
+
+_COSINE_TOLERANCE = 1e-3  # direction cosines are often written with three or four decimals
+_SPACING_TOLERANCE = 1e-4  # relative
+_SAME_PLACE_MM = 0.05
+# unevenness allowed between slices: 1 % of the step, or 0.1 mm, but never over 5 % of the step
+_EVEN_RELATIVE, _EVEN_MM, _EVEN_CAP = 0.01, 0.1, 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Parallel, evenly spaced planes.
+
+    Attributes:
+        planes: ordered along the normal, row direction x column direction.
+        origin: centre of the first voxel of the first plane, LPS mm.
+        step: from one plane to the next, LPS mm.
+        along_row: unit vector in which the column index grows, LPS.
+        along_column: unit vector in which the row index grows, LPS.
+        spacing: distance between rows, between columns, mm.
+    """
+
+    planes: tuple[Plane, ...]
+    origin: NDArray[np.float64]
+    step: NDArray[np.float64]
+    along_row: NDArray[np.float64]
+    along_column: NDArray[np.float64]
+    spacing: NDArray[np.float64]
+
+
+def arrange(planes: Sequence[Plane]) -> Stack:
+    """Order planes along their normal and prove that they form one regular stack.
+
+    Raises:
+        NotAVolume: names the invariant that does not hold and what would be right.
+    """
+    _enough_slices(planes)
+    along_row, along_column = _one_orientation(planes)
+    spacing = _one_pixel_spacing(planes)
+    positions = _positions(planes)
+    normal = np.cross(along_row, along_column)
+    normal /= np.linalg.norm(normal)
+    depths = positions @ normal
+    order = np.argsort(depths, kind="stable")
+    ordered, positions, depths = [planes[i] for i in order], positions[order], depths[order]
+    _one_slice_a_place(ordered, depths)
+    _even_steps(depths)
+    _steps_along_normal(positions, normal)
+    return Stack(
+        planes=tuple(ordered),
+        origin=positions[0],
+        step=(positions[-1] - positions[0]) / (len(ordered) - 1),
+        along_row=along_row,
+        along_column=along_column,
+        spacing=spacing,
+    )
+
+
+def _enough_slices(planes: Sequence[Plane]) -> None:
+    if len(planes) < MIN_SLICES:
+        noun = "slice" if len(planes) == 1 else "slices"
+        raise NotAVolume(f"{len(planes)} {noun}: a volume needs at least {MIN_SLICES}")
+
+
+def _one_orientation(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    found = [plane.orientation for plane in planes]
+    present = [o for o in found if o is not None]
+    if len(present) < len(found):
+        raise NotAVolume(
+            f"{len(found) - len(present)} of {len(found)} slices have no Image Orientation (Patient):"
+            " six numbers are needed"
+        )
+    for orientation in present:
+        row, column = orientation[:3], orientation[3:]
+        lengths = np.linalg.norm(row), np.linalg.norm(column)
+        if (
+            max(abs(length - 1) for length in lengths) > _COSINE_TOLERANCE
+            or abs(row @ column) > _COSINE_TOLERANCE
+        ):
+            raise NotAVolume(
+                f"Image Orientation (Patient) has lengths {lengths[0]:.4f} and {lengths[1]:.4f} and product"
+                f" {row @ column:.4f}: two perpendicular unit vectors are needed"
+            )
+    others = sum(bool(np.abs(o - present[0]).max() > _COSINE_TOLERANCE) for o in present)
+    if others:
+        raise NotAVolume(
+            f"mixed orientations: {others} of {len(present)} slices do not lie parallel to the first"
+        )
+    mean = np.mean(present, axis=0)
+    along_row = mean[:3] / np.linalg.norm(mean[:3])
+    along_column = mean[3:] - (mean[3:] @ along_row) * along_row
+    return along_row, along_column / np.linalg.norm(along_column)
+
+
+def _one_pixel_spacing(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    found = [plane.spacing for plane in planes]
+    present = [s for s in found if s is not None]
+    if len(present) < len(found):
+        raise NotAVolume(
+            f"{len(found) - len(present)} of {len(found)} slices have no Pixel Spacing: nothing is assumed"
+        )
+    first = present[0]
+    if min(float(s.min()) for s in present) <= 0:
+        raise NotAVolume("Pixel Spacing is not positive: millimetres between rows and columns are needed")
+    if max(float(np.abs(s / first - 1).max()) for s in present) > _SPACING_TOLERANCE:
+        raise NotAVolume("Pixel Spacing differs between slices: all slices need one")
+    return first
+
+
+def _positions(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    present = [plane.position for plane in planes if plane.position is not None]
+    if len(present) < len(planes):
+        raise NotAVolume(
+            f"{len(planes) - len(present)} of {len(planes)} slices have no Image Position (Patient):"
+            " three numbers are needed"
+        )
+    return np.array(present)
+
+
+def _one_slice_a_place(ordered: Sequence[Plane], depths: NDArray[np.float64]) -> None:
+    same = np.flatnonzero(np.diff(depths) < _SAME_PLACE_MM)
+    if not len(same):
+        return
+    first, second = ordered[same[0]], ordered[same[0] + 1]
+    differs = [name for (name, a), (_, b) in zip(first.contrast, second.contrast, strict=False) if a != b]
+    why = f"; they differ in {', '.join(differs)}" if differs else ""
+    raise NotAVolume(
+        f"two slices at one place ({len(same)} times, first at {depths[same[0]]:.2f} mm along"
+        f" the normal){why}: one is needed"
+    )
+
+
+def _even_steps(depths: NDArray[np.float64]) -> None:
+    steps = np.diff(depths)
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])
+    tolerance = max(_EVEN_RELATIVE * usual, min(_EVEN_MM, _EVEN_CAP * usual))
+    off = np.flatnonzero(np.abs(steps - usual) > tolerance)
+    if not len(off):
+        return
+    k = off[0]
+    what = "a slice is missing" if steps[k] > 1.5 * usual else "slices are unevenly spaced"
+    raise NotAVolume(
+        f"{what}: {steps[k]:.2f} mm between slices {k + 1} and {k + 2} (at {depths[k]:.2f} and"
+        f" {depths[k + 1]:.2f} mm along the normal), {usual:.2f} mm elsewhere"
+    )
+
+
+def _steps_along_normal(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
+    steps = np.diff(positions, axis=0)
+    along = steps @ normal
+    aside = np.linalg.norm(steps - along[:, None] * normal, axis=1)
+    usual = float(np.median(along))
+    tolerance = max(_EVEN_RELATIVE * usual, min(_EVEN_MM, _EVEN_CAP * usual))
+    if aside.max() > tolerance:
+        angle = np.degrees(np.arctan2(float(np.median(aside)), usual))
+        raise NotAVolume(
+            f"sheared stack: slices shift {aside.max():.2f} mm sideways a step"
+            f" (tilt about {angle:.1f} degrees); the step must lie along the normal"
+        )

@@ -1,0 +1,170 @@
+"""Files → instances → series → volume. Each check is named for the invariant it holds.
+
+Geometry follows PS3.3 C.7.6.2.1.1: a voxel's position is the Image Position plus row index times the
+distance between rows along the column's direction cosines, plus column index times the distance between
+columns along the row's direction cosines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from msnode.domain import Grid, Instance, Series, SourceVolume, Volume
+from msnode.errors import NotAVolume, NotReadable
+from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, voxel_count
+from msnode.series.planes import number, planes_of, text
+from msnode.series.stack import Stack, arrange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+def read_instance(path: Path, digest: str | None = None) -> Instance:
+    """Read a file's header, without pixel data.
+
+    Args:
+        path: a DICOM file (PS3.10).
+        digest: SHA-256 of its bytes where known; computed otherwise.
+
+    Raises:
+        NotReadable: not DICOM, cut off inside the header, or without the UIDs that name an instance.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        uids = {keyword: text(header, keyword) for keyword in _UIDS}
+    except InvalidDicomError as error:
+        raise NotReadable("not DICOM: the file has no DICM prefix (PS3.10 7.1)") from error
+    except (EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        raise NotReadable("the file is cut off or damaged inside its header") from error
+    except OSError as error:
+        raise NotReadable(f"the file cannot be read: {error.strerror or 'cut off or damaged'}") from error
+    for keyword, uid in uids.items():
+        if not uid:
+            raise NotReadable(f"no {keyword}: the file is cut off or is not an image")
+    if digest is None:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Instance(path=path, digest=digest, header=header)
+
+
+def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
+    """Instances by (study, series), in the order of these UIDs; inside a series by SOP Instance UID."""
+    groups: defaultdict[tuple[str, str], list[Instance]] = defaultdict(list)
+    for instance in instances:
+        header = instance.header
+        groups[str(header.StudyInstanceUID), str(header.SeriesInstanceUID)].append(instance)
+    return tuple(
+        Series(
+            series_instance_uid=series_uid,
+            study_instance_uid=study_uid,
+            instances=tuple(sorted(members, key=lambda i: (i.sop_instance_uid, i.digest))),
+        )
+        for (study_uid, series_uid), members in sorted(groups.items())
+    )
+
+
+def to_volume(series: Series) -> SourceVolume:
+    """One regular stack of slices as float32 modality values, slices along row x column direction.
+
+    Args:
+        series: the latest version of each SOP instance.
+
+    Returns:
+        Volume (slice, row, column) whose grid maps voxel indices to LPS mm; warnings name lossy compression.
+
+    Raises:
+        NotAVolume: a geometric invariant does not hold; the message says which, and what would be right.
+        NotReadable: pixel data is cut off, damaged or in a transfer syntax that is not supported.
+    """
+    headers = [instance.header for instance in series.instances]
+    _modality_is_mr(series)
+    _no_mosaic(series)
+    for header in headers:
+        check_pixel_description(header)
+    _one_matrix(series)
+    total = sum(voxel_count(header) for header in headers)
+    if total > MAX_VOXELS:
+        raise NotAVolume(f"{total} voxels: at most {MAX_VOXELS} are read")
+    stack = arrange([plane for instance in series.instances for plane in planes_of(instance)])
+    _one_frame_of_reference(series)
+    grid = _grid(stack, int(headers[0].Rows), int(headers[0].Columns))
+    return SourceVolume(
+        volume=Volume(data=_values(series.instances, stack, grid.shape), grid=grid),
+        frames=tuple(plane.frame for plane in stack.planes),
+        series=series,
+        warnings=_warnings(series),
+    )
+
+
+def _modality_is_mr(series: Series) -> None:
+    for instance in series.instances:
+        modality = text(instance.header, "Modality")
+        if modality != "MR":
+            raise NotAVolume(f"Modality is {modality or 'missing'}: MR is needed")
+
+
+def _no_mosaic(series: Series) -> None:
+    for instance in series.instances:
+        if "MOSAIC" in text(instance.header, "ImageType").split("\\"):
+            raise NotAVolume("Image Type MOSAIC: slices are tiled in one plane; one slice a plane is needed")
+
+
+def _one_matrix(series: Series) -> None:
+    sizes = {(int(i.header.Rows), int(i.header.Columns)) for i in series.instances}
+    if len(sizes) != 1:
+        listed = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes))
+        raise NotAVolume(f"several matrix sizes ({listed}): all slices need one")
+
+
+def _one_frame_of_reference(series: Series) -> None:
+    uids = {text(instance.header, "FrameOfReferenceUID") for instance in series.instances}
+    if "" in uids:
+        raise NotAVolume("no Frame of Reference UID: results could not be placed on the images")
+    if len(uids) > 1:
+        raise NotAVolume(f"{len(uids)} Frames of Reference: the slices of a volume need one")
+
+
+def _grid(stack: Stack, rows: int, columns: int) -> Grid:
+    affine = np.eye(4)
+    affine[:3, 0] = stack.step
+    affine[:3, 1] = stack.along_column * stack.spacing[0]
+    affine[:3, 2] = stack.along_row * stack.spacing[1]
+    affine[:3, 3] = stack.origin
+    return Grid(shape=(len(stack.planes), rows, columns), affine=affine)
+
+
+def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    data = np.empty(shape, dtype=np.float32)
+    slices = {(id(p.frame.instance), p.frame.frame_number): k for k, p in enumerate(stack.planes)}
+    for instance in instances:
+        stored = decode(instance.path)
+        for index, plane in enumerate(stored):
+            k = slices.get((id(instance), index + 1))
+            if k is None or plane.shape != shape[1:]:
+                raise NotReadable("the file does not hold the frames that its header described")
+            of_stack = stack.planes[k]
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for below, once for all slices
+                data[k] = plane.astype(np.float64) * of_stack.slope + of_stack.intercept
+    if not np.isfinite(data).all():
+        raise NotAVolume("values are not finite after rescaling")
+    return data
+
+
+def _warnings(series: Series) -> tuple[str, ...]:
+    lossy = [i for i in series.instances if text(i.header, "LossyImageCompression") == "01"]
+    if not lossy:
+        return ()
+    ratio = number(lossy[0].header, "LossyImageCompressionRatio")
+    about = "" if ratio is None else f", ratio {ratio:g}"
+    return (f"source images were lossy compressed ({len(lossy)} of {len(series.instances)}{about})",)

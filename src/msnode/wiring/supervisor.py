@@ -1,0 +1,123 @@
+"""Keeps the node's processes running: one child process a role, each restarted when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from msnode.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+log = structlog.get_logger()
+
+ROLES = ("receiver", "worker", "sender")
+
+_LOOK_S = 0.2
+_STOP_S = 20.0
+_MISUSE = 2
+_PAUSES_S = (0.5, 1, 2, 5, 10)
+_HEALTHY_S = 30.0
+
+
+class StopSignal:
+    """An event set by SIGTERM and SIGINT, or when the parent process has gone."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._parent = os.getppid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most; True once the process should end."""
+        if os.getppid() != self._parent:
+            self._event.set()  # an orphan would keep port and locks from the supervisor's successor
+        return self._event.wait(seconds)
+
+
+class _Child:
+    """One role's process and how often it died lately."""
+
+    def __init__(self, role: str, command: list[str]) -> None:
+        self.role = role
+        self._command = command
+        self._deaths = 0
+        self._started = 0.0
+        self._restart_at = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command)
+        self._started = time.monotonic()
+        log.info("process started", role=self.role, pid=self.process.pid)
+
+    def look(self) -> None:
+        """Restart the process where it has ended, later each time.
+
+        Raises:
+            ConfigurationError: it refused its configuration; trying again would not help.
+        """
+        if self.process is None:
+            if time.monotonic() >= self._restart_at:
+                self.start()
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        if code == _MISUSE:
+            raise ConfigurationError(f"the {self.role} refused to start; its message stands above")
+        lived = time.monotonic() - self._started
+        self._deaths = 0 if lived > _HEALTHY_S else self._deaths + 1
+        pause = _PAUSES_S[min(self._deaths, len(_PAUSES_S) - 1)]
+        log.error("process ended", role=self.role, pid=self.process.pid, exit_code=code)
+        self.process, self._restart_at = None, time.monotonic() + pause
+
+    def stop(self, deadline: float) -> None:
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("process killed", role=self.role, pid=self.process.pid)
+            self.process.kill()
+            self.process.wait()
+
+
+def supervise(config: Path | None) -> None:
+    """Run every role until SIGTERM or SIGINT; then end them, each after what it has in hand.
+
+    Raises:
+        ConfigurationError: a role refused its configuration.
+    """
+    stop = StopSignal()
+    options = ["--config", str(config)] if config else []
+    children = [
+        _Child(role, [sys.executable, "-m", "msnode", "serve", "--role", role, *options]) for role in ROLES
+    ]
+    try:
+        for child in children:
+            child.start()
+        while not stop.wait(_LOOK_S):
+            for child in children:
+                child.look()
+    finally:
+        for child in children:
+            if child.process is not None:
+                child.process.terminate()
+        deadline = time.monotonic() + _STOP_S
+        for child in children:
+            child.stop(deadline)
