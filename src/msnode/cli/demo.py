@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msnode.cli.output import console, fail, progress
-from msnode.errors import ConfigurationError
+from msnode.cli.output import console, errors, fail, progress
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,18 +38,20 @@ def demo(
     Site configuration and database are not touched. Exit 1: less than 80 % of the planted lesions over
     5 mm were found, or the study was not read.
     """
-    try:
-        from msnode.demo import report  # noqa: PLC0415 - scipy and nilearn take seconds to import
-        from msnode.demo.found import ENOUGH  # noqa: PLC0415
-        from msnode.demo.run import run_demo  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"{error.name} is missing: install msnode with its demo extra, msnode[demo]"
-        ) from error
+    from msnode.demo import report  # noqa: PLC0415 - scipy and pynetdicom are not needed for --help
+    from msnode.demo.found import ENOUGH  # noqa: PLC0415 - as above
+    from msnode.demo.run import run_demo  # noqa: PLC0415 - as above
+
     signal.signal(signal.SIGTERM, _end)  # as Ctrl-C: what was started is ended first
     with progress() as bar:
         task = bar.add_task("starting", total=None)
-        outcome = run_demo(study, out, seed, lambda step: bar.update(task, description=step))
+
+        def announce(step: str) -> None:
+            bar.update(task, description=step)
+            if bar.disable:  # no terminal: a log shows each step as a line
+                errors.print(step, highlight=False)
+
+        outcome = run_demo(study, out, seed, announce)
     console.print(report.time_line(outcome))
     console.print(report.selection(outcome))
     job = outcome.job["job"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,18 +116,27 @@ def _print_details(details: JobDetails) -> None:
             reasons.get(each.series_instance_uid, ""),
         )  # fmt: skip
     console.print(series)
-    deliveries = Table("destination", "kind", "state", "tries", "status", "next try (UTC)", "note", box=None)
-    for owed in details.deliveries:
-        deliveries.add_row(
-            owed.destination, owed.result.kind, owed.state, str(owed.attempts),
-            "" if owed.status is None else f"0x{owed.status:04X}",
-            f"{owed.next_try_at:%H:%M:%S}" if owed.next_try_at else "", owed.note,
-        )  # fmt: skip
-    console.print(deliveries)
+    console.print(_deliveries(details))
     steps = Table("at (UTC)", "state", "why", box=None)
     for step in details.transitions:
         steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, step.reason)
     console.print(steps)
+
+
+def _deliveries(details: JobDetails) -> Table:
+    """One line for all objects of a kind that stand alike at a destination: an overlay is many."""
+    table = Table("destination", "objects", "state", "tries", "status", "next try (UTC)", "note", box=None)
+    alike = Counter(
+        (
+            owed.destination, owed.result.kind, owed.state.value, str(owed.attempts),
+            "" if owed.status is None else f"0x{owed.status:04X}",
+            f"{owed.next_try_at:%H:%M:%S}" if owed.next_try_at else "", owed.note,
+        )
+        for owed in details.deliveries
+    )  # fmt: skip
+    for (destination, kind, *rest), count in alike.items():
+        table.add_row(destination, f"{count} {kind}", *rest)
+    return table
 
 
 def _lines(title: str, values: dict[str, Any]) -> None:

@@ -33,6 +33,10 @@ _UID_LENGTH = 64
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float Pixel Data; Pixel Data is (7FE0,0010)
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+_PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC), by whether the VR is implicit
+    True: b"\xfc\xff\xfc\xff\x00\x00\x00\x00",
+    False: b"\xfc\xff\xfc\xffOB\x00\x00\x00\x00\x00\x00",
+}
 _COSINE_TOLERANCE = 1e-2
 # what pydicom raises on bytes that are no data set
 _PARSER_ERRORS = (
@@ -81,15 +85,11 @@ def read_filing(dataset_bytes: bytes, transfer_syntax_uid: str) -> Filing:
     Raises:
         NotReadable: no data set, cut off, or without valid study, series and instance UIDs.
     """
-    stream = BytesIO(dataset_bytes)
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
-        header = read_dataset(
-            stream,
-            implicit,
-            is_little_endian=True,
-            stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG,
-        )
+        header, end = _read_header(dataset_bytes, implicit=implicit)
+        if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it cut off?
+            _, end = _read_header(dataset_bytes + _PADDING[implicit], implicit=implicit)
         filing = _filing(header)
     except _PARSER_ERRORS as error:
         raise NotReadable("data set cannot be parsed") from error
@@ -100,9 +100,18 @@ def read_filing(dataset_bytes: bytes, transfer_syntax_uid: str) -> Filing:
     ):
         if not valid_uid(uid):
             raise NotReadable(f"{name} Instance UID is missing or invalid")
-    if not _pixel_data_complete(dataset_bytes, stream.tell(), implicit=implicit):
-        raise NotReadable("data set is cut off inside pixel data")
+    if not _pixel_data_complete(dataset_bytes, end, implicit=implicit):
+        raise NotReadable("data set is cut off")
     return filing
+
+
+def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
+    """The elements before pixel data, and where they end."""
+    stream = BytesIO(data)
+    header = read_dataset(
+        stream, implicit, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG
+    )
+    return header, stream.tell()
 
 
 def _filing(header: Dataset) -> Filing:
@@ -155,10 +164,11 @@ def _slice_position(header: Dataset) -> float | None:
 def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
     """Whether the pixel data element at `offset` ends inside `data`; True where there is none.
 
-    Encapsulated data is a sequence of items up to a delimiter (PS3.5 A.4).
+    An `offset` past the end means that the last element is cut off. Encapsulated data is a sequence of
+    items up to a delimiter (PS3.5 A.4).
     """
     if offset >= len(data):
-        return True
+        return offset == len(data)
     try:
         header = 8 if implicit else 12  # explicit VR: OB and OW have two reserved bytes and a long length
         (length,) = struct.unpack_from("<L", data, offset + header - 4)

@@ -156,7 +156,9 @@ class Receiver:
             where = f"{self._address}:{self._wanted_port}"
             raise ConfigurationError(f"cannot listen on {where}: {error.strerror}") from error
         self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="receiver", daemon=True)
+        self._thread = threading.Thread(
+            target=server.serve_forever, args=(0.1,), name="receiver", daemon=True
+        )
         self._thread.start()
         log.info("listening", ae_title=self._ae.ae_title, address=self._address, port=self.port)
 

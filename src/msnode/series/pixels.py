@@ -40,17 +40,35 @@ _NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
 _GDCM = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 _BITS = (8, 16, 32)
 _START_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
-# what the codecs raise on damaged data (pydicom wraps most of it in RuntimeError)
-_DECODER_ERRORS = (
+# what parsers and codecs raise on damaged data (pydicom wraps most of it in RuntimeError)
+_DAMAGE = (
     RuntimeError,
     ValueError,
     TypeError,
     KeyError,
     IndexError,
     AttributeError,
-    struct.error,
+    NotImplementedError,
     EOFError,
+    struct.error,
+    UserWarning,
 )
+
+
+def read_file(path: Path, *, header_only: bool) -> Dataset:
+    """Read a DICOM file (PS3.10).
+
+    Raises:
+        NotReadable: not DICOM, cut off inside the data set, or not to be opened.
+    """
+    try:
+        return dcmread(path, stop_before_pixels=header_only)
+    except InvalidDicomError as error:
+        raise NotReadable("not DICOM: the file has no DICM prefix (PS3.10 7.1)") from error
+    except _DAMAGE as error:
+        raise NotReadable("the file is cut off or damaged inside its data set") from error
+    except OSError as error:
+        raise NotReadable(f"the file cannot be read: {error.strerror or 'cut off or damaged'}") from error
 
 
 def check_pixel_description(header: Dataset) -> None:
@@ -95,10 +113,7 @@ def decode(path: Path) -> NDArray[np.integer]:
         NotAVolume: no pixel data, or its description is not of one grey value a voxel.
         NotReadable: pixel data is shorter than described, damaged, or in a transfer syntax not supported.
     """
-    try:
-        dataset = dcmread(path)
-    except (InvalidDicomError, EOFError, OSError, *_DECODER_ERRORS) as error:
-        raise NotReadable("the file is not DICOM, or it is cut off inside the data set") from error
+    dataset = read_file(path, header_only=False)
     check_pixel_description(dataset)
     if voxel_count(dataset) > MAX_VOXELS:
         raise NotAVolume(f"{voxel_count(dataset)} voxels: at most {MAX_VOXELS} are read")
@@ -138,7 +153,7 @@ def _compressed(dataset: Dataset, plugin: str) -> NDArray[np.integer]:
     decoded_bytes = rows * columns * int(dataset.BitsAllocated) // 8
     try:
         streams = list(generate_frames(dataset.PixelData, number_of_frames=frames))
-    except _DECODER_ERRORS as error:
+    except _DAMAGE as error:
         raise NotReadable(f"pixel data is cut off or damaged: no {frames} complete frames") from error
     if len(streams) != frames:
         raise NotReadable(f"pixel data holds {len(streams)} frames of {frames}")
@@ -152,7 +167,7 @@ def _compressed(dataset: Dataset, plugin: str) -> NDArray[np.integer]:
             )
     try:
         values = pixel_array(dataset, raw=True, decoding_plugin=plugin)
-    except _DECODER_ERRORS as error:
+    except _DAMAGE as error:
         raise NotReadable(
             f"pixel data cannot be decoded ({dataset.file_meta.TransferSyntaxUID.name})"
         ) from error
@@ -190,11 +205,11 @@ def same_image(one: Path, other: Path) -> bool:
     Reference of the classic image or of every frame. False where either cannot be decoded.
     """
     try:
-        first, second = dcmread(one, stop_before_pixels=True), dcmread(other, stop_before_pixels=True)
+        first, second = read_file(one, header_only=True), read_file(other, header_only=True)
         if any(first.get(k) != second.get(k) for k in _GEOMETRY):
             return False
         return bool(np.array_equal(decode(one), decode(other)))
-    except (NotAVolume, NotReadable, InvalidDicomError, EOFError, OSError, *_DECODER_ERRORS):
+    except (NotAVolume, NotReadable):
         return False
 
 

@@ -12,12 +12,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
 from msnode.domain import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
-from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, voxel_count
+from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
 from msnode.series.planes import number, planes_of, text
 from msnode.series.stack import Stack, arrange
 
@@ -40,15 +38,8 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
     Raises:
         NotReadable: not DICOM, cut off inside the header, or without the UIDs that name an instance.
     """
-    try:
-        header = dcmread(path, stop_before_pixels=True)
-        uids = {keyword: text(header, keyword) for keyword in _UIDS}
-    except InvalidDicomError as error:
-        raise NotReadable("not DICOM: the file has no DICM prefix (PS3.10 7.1)") from error
-    except (EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-        raise NotReadable("the file is cut off or damaged inside its header") from error
-    except OSError as error:
-        raise NotReadable(f"the file cannot be read: {error.strerror or 'cut off or damaged'}") from error
+    header = read_file(path, header_only=True)
+    uids = {keyword: text(header, keyword) for keyword in _UIDS}
     for keyword, uid in uids.items():
         if not uid:
             raise NotReadable(f"no {keyword}: the file is cut off or is not an image")

@@ -1,0 +1,85 @@
+"""A node under test: `msnode serve` as a process of its own, asked through its command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.peers import free_port, listens, running, wait_until
+
+ENDS = {"completed", "rejected", "passed_over", "unchanged", "failed", "cancelled"}
+
+
+def msnode(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    command = [sys.executable, "-m", "msnode", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def dicom_destination(name: str, ae_title: str, port: int, objects: Sequence[str] = ()) -> str:
+    taken = f"objects = {json.dumps(list(objects))}\n" if objects else ""
+    return (
+        f'[[destinations]]\nname = "{name}"\ntype = "dicom"\nae_title = "{ae_title}"\n'
+        f'host = "127.0.0.1"\nport = {port}\n{taken}'
+    )
+
+
+@dataclass
+class Node:
+    """Where the node's files are, and where it listens."""
+
+    folder: Path
+    port: int
+    config: Path
+    log: Path
+
+    def read(self, *arguments: object) -> Any:
+        """The JSON that a reading command prints."""
+        done = msnode(*arguments, "--config", self.config, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return self.read("jobs", "list")
+
+    def wait_for_job(self, *states: str, study: str | None = None, timeout_s: float = 120) -> dict[str, Any]:
+        """The newest job (of the study), once it is in one of `states`, or has ended where none is named."""
+        wanted = set(states) or ENDS
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = [j for j in self.jobs() if study in (None, j["study_instance_uid"])][:1]
+            return bool(found) and found[0]["state"] in wanted
+
+        wait_until(there, what=f"a job in {sorted(wanted)}", timeout_s=timeout_s, poll_s=0.3)
+        return self.read("jobs", "show", found[0]["id"])
+
+
+def write_config(folder: Path, destinations: str, *, port: int, extra: str = "") -> Path:
+    path = folder / "msnode.toml"
+    path.write_text(
+        f'[node]\ndata_dir = "{folder / "data"}"\n'
+        f"[receive]\nport = {port}\nmin_free_mb = 1\n"
+        "also_accept = ['SegmentationStorage', 'Comprehensive3DSRStorage', 'SecondaryCaptureImageStorage', "
+        "'CTImageStorage']\n"
+        "[completeness]\nseries_quiet_s = 1\nstudy_quiet_s = 3\nafter_release_s = 0.5\nrevision_quiet_s = 1\n"
+        f"{extra}\n{destinations}"
+    )
+    return path
+
+
+@contextmanager
+def node(folder: Path, destinations: str = "", *, extra: str = "") -> Iterator[Node]:
+    """A running node with short waiting times; its folder may hold the data of an earlier run."""
+    port = free_port()
+    folder.mkdir(exist_ok=True)
+    config = write_config(folder, destinations, port=port, extra=extra)
+    log = folder / "serve.log"
+    command = [sys.executable, "-m", "msnode", "serve", "--config", str(config)]
+    with running(command, log, ready=lambda: listens(port)):
+        yield Node(folder, port, config, log)

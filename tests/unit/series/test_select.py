@@ -1,0 +1,297 @@
+"""The FLAIR rules: one row a case. To change a rule, change a row."""
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    EnhancedMRImageStorage,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from msnode.domain import FLAIR, Instance, Selection, Series
+from msnode.errors import AmbiguousSelection, NoEligibleSeries
+from msnode.series.select import SelectionRules, select
+from msnode.series.volume import group_series, read_instance
+from support.dicom_files import enhanced_flair, flair_series
+from support.environment import shared_data
+
+AXIAL = (1, 0, 0, 0, 1, 0)
+SAGITTAL = (0, 1, 0, 0, 0, -1)
+NORMALS = {AXIAL: (0, 0, 1), SAGITTAL: (-1, 0, 0)}
+FLAIR_TIMES = {"InversionTime": 2500, "EchoTime": 120, "RepetitionTime": 9000}
+
+
+def made(
+    description: str = "Ax T2 FLAIR",
+    *,
+    uid: str = "1.2.1",
+    slices: int = 20,
+    step: float = 6.0,
+    orientation: tuple = AXIAL,
+    **attributes: object,
+) -> Series:
+    """A series of headers; None deletes an attribute."""
+    instances = []
+    for k in range(slices):
+        ds = Dataset()
+        ds.SOPClassUID = MRImageStorage
+        ds.SOPInstanceUID = f"{uid}.{k + 1}"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2", uid
+        ds.Modality = "MR"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+        ds.SeriesDescription = description
+        ds.MRAcquisitionType = "2D" if step > 2 else "3D"
+        ds.ImageOrientationPatient = list(orientation)
+        ds.ImagePositionPatient = [n * k * step for n in NORMALS[orientation]]
+        ds.PixelSpacing = [0.9, 0.9]
+        for keyword, value in (FLAIR_TIMES | attributes).items():
+            if value is not None:
+                setattr(ds, keyword, value)
+            elif keyword in ds:
+                delattr(ds, keyword)
+        instances.append(Instance(path=Path("unused"), digest="0" * 64, header=ds))
+    return Series(series_instance_uid=uid, study_instance_uid="1.2", instances=tuple(instances))
+
+
+def times(ti: float | None, te: float | None, tr: float | None) -> dict[str, object]:
+    return {"InversionTime": ti, "EchoTime": te, "RepetitionTime": tr}
+
+
+NO_TIMES = times(None, None, None)
+
+TAKEN = [
+    ("FLAIR", {}),
+    ("t2_tirm_tra_dark-fluid", {}),
+    ("t2_tirm_tra_dark-fluid_p2", times(2370, 93, 8000)),
+    ("t2_space_dark-fluid_sag_p2_iso", times(1800, 387, 5000)),
+    ("Ax T2 FLAIR", {}),
+    ("AX FLAIR FS PROPELLER", {}),
+    ("3D CUBE FLAIR", times(1700, 120, 6000)),
+    ("Sag CUBE T2 FLAIR", times(1645, 400, 6500)),
+    ("VISTA_FLAIR", times(1650, 386, 4800)),
+    ("BrainVIEW FLAIR", times(1650, 340, 4800)),
+    ("3D_FLAIR_SENSE", times(1660, 300, 4800)),
+    ("T2W_FLAIR longTR", times(2800, 125, 11000)),
+    ("FLAIR tra", times(None, 120, 9000)),
+    ("FLAIR tra", times(None, None, None)),
+    ("FLAIR tra", times(0, 120, 9000)),
+    ("Ax FLAIR pre contrast", {}),
+    ("FLAIR without contrast", {}),
+    ("FLAIR w/o Gd", {}),
+    ("FLAIR nativ", {}),
+    ("Flair posterior fossa", {}),
+    ("brain series 4", {}),
+    ("", {}),
+    ("tirm tra", times(2500, 120, 9000)),
+    ("hyperfine", times(1400, 194, 4000)),
+    ("FLAIR", {"BodyPartExamined": "HEAD"}),
+    ("FLAIR", {"BodyPartExamined": "Brain"}),
+    ("FLAIR", {"ContrastBolusAgent": ""}),
+    ("", {"ProtocolName": "AX FLAIR", **NO_TIMES}),
+    ("FLAIR", {"ProtocolName": "BRAIN W/WO CONTRAST"}),
+]
+
+NOT_ASKED_FOR = [
+    ("t1_mprage_sag", times(900, 3, 2200), "another contrast"),
+    ("Sag T1 FLAIR", times(860, 24, 2400), "another contrast"),
+    ("t1_tirm_tra_dark-fluid", times(860, 12, 2000), "another contrast"),
+    ("T2 TSE tra", times(None, 100, 5000), "TI missing"),
+    ("PD TSE tra", times(None, 12, 3000), "TI missing"),
+    ("STIR cor", times(160, 60, 5000), "another contrast"),
+    ("tirm cor", times(160, 60, 5000), "TI 160 ms"),
+    ("SPACE DIR", times(2950, 300, 7500), "another contrast"),
+    ("SWI", times(None, 20, 30), "not a FLAIR"),
+    ("pd_fse", times(2500, 20, 9000), "TE 20 ms"),
+    ("fast ir", times(2500, 120, 2000), "TR 2000 ms"),
+    ("FLAIR", {"Modality": "CT", "SOPClassUID": CTImageStorage}, "Modality CT"),
+    ("MS AI OVERLAY FLAIR", {"Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage}, "Modality OT"),
+    ("FLAIR report", {"Modality": "SR", "SOPClassUID": ComprehensiveSRStorage}, "Modality SR"),
+    ("FLAIR", {"Modality": "MR", "SOPClassUID": SecondaryCaptureImageStorage}, "not an MR image"),
+    ("FLAIR C-spine", {}, "not a head"),
+    ("FLAIR", {"BodyPartExamined": "KNEE"}, "not a head: Body Part Examined KNEE"),
+    ("T2 FLAIR orbits", {}, "not a head"),
+]
+
+ASKED_FOR_BUT_NOT_READABLE = [
+    ("FLAIR localizer", {}, "a localiser"),
+    ("FLAIR", {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localiser: Image Type LOCALIZER"),
+    ("scout flair", {}, "a localiser"),
+    ("FLAIR survey", {}, "a localiser"),
+    ("FLAIR MPR tra", {}, "derived images: 'mpr' in its description"),
+    ("FLAIR", {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "derived images: Image Type DERIVED"),
+    ("FLAIR_MIP", {}, "derived images"),
+    ("FLAIR subtraction", {}, "derived images"),
+    ("Synthetic T2 FLAIR", {}, "derived images"),
+    ("FLAIR +C", {}, "after contrast agent"),
+    ("Ax T2 FLAIR POST", {}, "after contrast agent"),
+    ("FLAIR_post_Gd", {}, "after contrast agent"),
+    ("tra FLAIR KM", {}, "after contrast agent"),
+    ("FLAIR CE", {}, "after contrast agent"),
+    ("FLAIR gadovist", {}, "after contrast agent"),
+    ("FLAIR", {"ContrastBolusAgent": "Gadovist"}, "Contrast/Bolus Agent is given"),
+    ("ep2d_diff FLAIR", {}, "diffusion"),
+    ("FLAIR trace", {"DiffusionBValue": 1000.0}, "b = 1000"),
+    ("FLAIR", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "not a magnitude image"),
+    ("FLAIR", times(860, 120, 9000), "named FLAIR, but TI 860 ms"),
+    ("FLAIR", times(2500, 30, 9000), "named FLAIR, but TE 30 ms"),
+    ("FLAIR", times(2500, 120, 600), "named FLAIR, but TR 600 ms"),
+]
+
+
+@pytest.mark.parametrize(("description", "attributes"), TAKEN)
+def test_a_flair_is_taken(description: str, attributes: dict) -> None:
+    series = made(description, **attributes)
+    selection = select([series])
+    assert selection.refusal is None
+    assert selection.series[FLAIR] is series
+    assert selection.reason.startswith("FLAIR by ")
+    assert selection.asked_for
+    assert selection.passed_over == ()
+
+
+@pytest.mark.parametrize(("description", "attributes", "says"), NOT_ASKED_FOR)
+def test_what_is_no_flair_of_a_head_is_merely_passed_over(
+    description: str, attributes: dict, says: str
+) -> None:
+    selection = select([made(description, **attributes)])
+    (passed,) = selection.passed_over
+    assert says in passed.reason
+    assert isinstance(selection.refusal, NoEligibleSeries)
+    assert not selection.asked_for
+    assert selection.series == {}
+
+
+@pytest.mark.parametrize(("description", "attributes", "says"), ASKED_FOR_BUT_NOT_READABLE)
+def test_a_flair_that_cannot_be_read_is_answered(description: str, attributes: dict, says: str) -> None:
+    selection = select([made(description, **attributes)])
+    (passed,) = selection.passed_over
+    assert says in passed.reason
+    assert isinstance(selection.refusal, NoEligibleSeries)
+    assert says in str(selection.refusal)
+    assert selection.asked_for
+
+
+def test_too_few_slices_and_too_little_coverage_are_answered() -> None:
+    assert "1 slice(s), at least 5" in select([made(slices=1)]).reason
+    assert "slices cover 20 mm, at least 40" in select([made(slices=20, step=1.0)]).reason
+    assert select([made(slices=1)]).asked_for
+
+
+def test_mixed_orientations_are_answered() -> None:
+    one, other = made(slices=10), made(slices=10, orientation=SAGITTAL)
+    mixed = Series("1.2.1", "1.2", one.instances + other.instances)
+    assert "2 orientations" in select([mixed]).reason
+
+
+def test_our_own_objects_never_count() -> None:
+    item = Dataset()
+    item.Manufacturer = "msnode"
+    selection = select([made("FLAIR", ContributingEquipmentSequence=[item])])
+    assert selection.passed_over[0].reason == "made by this node"
+    assert not selection.asked_for
+
+
+def chosen(*series: Series) -> Selection:
+    forwards, backwards = select(series), select(series[::-1])
+    assert dict(forwards.series) == dict(backwards.series)
+    assert {p.series_instance_uid for p in forwards.passed_over} == {
+        p.series_instance_uid for p in backwards.passed_over
+    }
+    return forwards
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "why"),
+    [
+        ({}, {"slices": 180, "step": 1.0, "orientation": SAGITTAL}, "acquisition and plane"),
+        ({"slices": 180, "step": 1.0, "orientation": SAGITTAL}, {"orientation": SAGITTAL}, "acquisition"),
+        ({"slices": 24}, {"slices": 20}, "number of slices"),
+        ({"PixelSpacing": [0.5, 0.5]}, {}, "pixel size"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"]}, {}, "corrections"),
+    ],
+)
+def test_preference(better: dict, worse: dict, why: str) -> None:
+    first, second = made("FLAIR", uid="1.2.9", **better), made("FLAIR", uid="1.2.5", **worse)
+    selection = chosen(first, second)
+    assert selection.series[FLAIR] is first
+    (passed,) = selection.passed_over
+    assert passed.series_instance_uid == "1.2.5"
+    assert why in passed.reason
+
+
+def test_a_true_tie_is_refused() -> None:
+    selection = chosen(made(uid="1.2.3"), made(uid="1.2.4"), made(uid="1.2.5", slices=10))
+    assert isinstance(selection.refusal, AmbiguousSelection)
+    assert selection.asked_for
+    assert len(selection.passed_over) == 3
+
+
+def test_every_series_not_taken_has_a_reason() -> None:
+    study = [
+        made("localizer", uid="1.2.10", slices=3, **times(None, 5, 20)),
+        made("Ax T2 FLAIR", uid="1.2.11"),
+        made("Ax T2 FLAIR +C", uid="1.2.12"),
+        made("FLAIR MPR", uid="1.2.13"),
+        made("T1 mprage", uid="1.2.14", **times(900, 3, 2200)),
+    ]
+    selection = chosen(*study)
+    assert selection.series[FLAIR].series_instance_uid == "1.2.11"
+    assert {p.series_instance_uid for p in selection.passed_over} == {f"1.2.1{k}" for k in (0, 2, 3, 4)}
+    assert all(p.reason for p in selection.passed_over)
+
+
+def test_empty_study_is_not_asked_for() -> None:
+    selection = select([])
+    assert isinstance(selection.refusal, NoEligibleSeries)
+    assert not selection.asked_for
+
+
+def test_rules_are_settings() -> None:
+    series = [made("FLAIR", slices=8, **times(900, 120, 9000))]
+    assert select(series).refusal is not None
+    assert select(series, SelectionRules(inversion_time_ms=(800, 3000))).refusal is None
+
+
+def test_enhanced_values_come_from_functional_groups(tmp_path: Path) -> None:
+    path = enhanced_flair(tmp_path / "e.dcm", slices=60, rows=8, columns=8, description="series 4")
+    (series,) = group_series([read_instance(path)])
+    selection = select([series])
+    assert selection.refusal is None
+    assert "3D sagittal, 60 slices" in selection.reason
+    assert series.instances[0].sop_class_uid == EnhancedMRImageStorage
+
+
+def test_malformed_numbers_do_not_stop_the_selection() -> None:
+    series = made("FLAIR", slices=6)
+    for instance in series.instances:
+        instance.header.add_new("EchoTime", "LO", "fast")
+        del instance.header.ImagePositionPatient
+    assert select([series]).refusal is None
+
+
+def test_files_made_by_the_test_support_are_eligible(tmp_path: Path) -> None:
+    (series,) = group_series(read_instance(p) for p in flair_series(tmp_path, rows=8, columns=8))
+    assert "2D axial, 20 slices" in select([series]).reason
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("siemens/anatomical/001", "4 slice(s)"),
+        ("philips/anatomical/001", "4 slice(s)"),
+        ("hyperfine/anatomical/001", "3D axial, 8 slices"),
+        ("ge/anatomical/001", "no FLAIR series"),
+        ("hitachi/anatomical/001", "no FLAIR series"),
+        ("philips_enhanced/anatomical/001", "no FLAIR series"),
+        ("failing/gantrytilting/001", "no FLAIR series"),
+    ],
+)
+def test_real_headers(folder: str, says: str) -> None:
+    files = shared_data(f"dicom/icometrix/{folder}").iterdir()
+    selection = select(group_series(read_instance(path) for path in files))
+    assert says in selection.reason
