@@ -209,7 +209,7 @@ def inherit_lossy_compression(ds: Dataset, source: SourceVolume) -> None:
 
 
 def new_object(sop_class_uid: str, kind: str, identity: ResultIdentity, number: int = 1) -> Dataset:
-    """An empty result object: file meta information and nothing yet in the data set."""
+    """A result object with its class, its instance and its series, and nothing else yet."""
     ds = Dataset()
     ds.SOPClassUID = UID(sop_class_uid)
     ds.SOPInstanceUID = UID(identity.instance_uid(kind, number))
@@ -235,7 +235,8 @@ def stamp(ds: Dataset, kind: str, identity: ResultIdentity) -> None:
     provenance = identity.provenance
     ds.Manufacturer = ds.ManufacturerModelName = EQUIPMENT
     ds.SoftwareVersions = provenance.msnode_version[:_LONG_STRING]
-    ds.DeviceSerialNumber = provenance.model.sha256 if provenance.model else "0"
+    if provenance.model is not None:
+        ds.DeviceSerialNumber = provenance.model.sha256
     ds.ContributingEquipmentSequence = [_equipment(identity)]
     ds.file_meta = _file_meta(ds, provenance.msnode_version)
 

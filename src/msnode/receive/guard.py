@@ -138,7 +138,9 @@ class GuardedSocket(AssociationSocket):
                 self._check_header(header)
             return header
         if nr_bytes > self._limits.max_pdu_bytes:
-            raise self._refusal("pdu_too_long", declared=nr_bytes, allowed=self._limits.max_pdu_bytes)
+            raise self._refusal(
+                "pdu_too_long", declared_bytes=nr_bytes, allowed_bytes=self._limits.max_pdu_bytes
+            )
         body = self._read(nr_bytes)
         if self._pdu_type == _P_DATA:
             self._count_message(body)
@@ -150,7 +152,9 @@ class GuardedSocket(AssociationSocket):
         if pdu_type not in _KNOWN_PDUS:
             return  # pynetdicom aborts without reading a body
         if length > self._limits.max_pdu_bytes:
-            raise self._refusal("pdu_too_long", declared=length, allowed=self._limits.max_pdu_bytes)
+            raise self._refusal(
+                "pdu_too_long", declared_bytes=length, allowed_bytes=self._limits.max_pdu_bytes
+            )
         self._pdu_type = pdu_type
 
     def _read(self, wanted: int) -> bytearray:
@@ -163,7 +167,7 @@ class GuardedSocket(AssociationSocket):
         while done < wanted:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise self._refusal("pdu_too_slow", received=done, wanted=wanted)
+                raise self._refusal("pdu_too_slow", received_bytes=done, wanted_bytes=wanted)
             client.settimeout(min(left, _POLL_S))
             try:
                 count = client.recv_into(view[done:], min(wanted - done, _READ_SIZE))
@@ -185,7 +189,7 @@ class GuardedSocket(AssociationSocket):
             if not control & 1:  # data set, not command
                 self._message_bytes += length
                 if self._message_bytes > self._limits.max_message_bytes:
-                    raise self._refusal("message_too_long", allowed=self._limits.max_message_bytes)
+                    raise self._refusal("message_too_long", allowed_bytes=self._limits.max_message_bytes)
                 if control & 2:  # last fragment
                     self._message_bytes = 0
             offset += 4 + length
@@ -249,10 +253,10 @@ class GuardedServer(AssociationServer):
         alive = [str(association.requestor.address) for association in self.active_associations]
         address = str(client_address[0])
         if len(alive) >= self.limits.max_connections:
-            log.warning("too_many_connections", address=address, open=len(alive))
+            log.warning("too_many_connections", address=address, count=len(alive))
             return False
         if alive.count(address) >= self.limits.max_connections_per_address:
-            log.warning("too_many_connections_from_address", address=address, open=alive.count(address))
+            log.warning("too_many_connections_from_address", address=address, count=alive.count(address))
             return False
         return True
 
@@ -263,4 +267,4 @@ class GuardedServer(AssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
         """Log what the base class would print with a traceback."""
-        log.warning("connection_failed", address=str(client_address[0]), error=type(sys.exception()).__name__)
+        log.warning("connection_failed", address=str(client_address[0]), error=sys.exception())

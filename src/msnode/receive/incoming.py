@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom.config
+from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
@@ -18,6 +19,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 from msnode.errors import NotReadable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom import Dataset
 
 # pydicom's warnings quote the offending value, which may be a name or a birth date
@@ -103,6 +106,19 @@ def read_filing(dataset_bytes: bytes, transfer_syntax_uid: str) -> Filing:
     if not _pixel_data_complete(dataset_bytes, end, implicit=implicit):
         raise NotReadable("data set is cut off")
     return filing
+
+
+def read_filing_of_file(path: Path) -> tuple[Filing, str]:
+    """The same of a file that the spool wrote, with its transfer syntax UID.
+
+    Raises:
+        NotReadable: the file is not such a file.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        return _filing(header), str(header.file_meta.TransferSyntaxUID)
+    except _PARSER_ERRORS as error:
+        raise NotReadable("stored file cannot be parsed") from error
 
 
 def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:

@@ -160,7 +160,7 @@ class Receiver:
             target=server.serve_forever, args=(0.1,), name="receiver", daemon=True
         )
         self._thread.start()
-        log.info("listening", ae_title=self._ae.ae_title, address=self._address, port=self.port)
+        log.info("listening", called_ae=self._ae.ae_title, address=self._address, port=self.port)
 
     def stop(self) -> None:
         """Stop listening and abort what is open; their series count as interrupted."""
@@ -196,12 +196,12 @@ class Receiver:
         try:
             self._spool.ledger.association_opened(facts)
         except OutOfResources as error:
-            log.error("association_not_recorded", error=str(error))  # noqa: TRY400 - the error says it all
+            log.error("association_not_recorded", error=error)  # noqa: TRY400 - the error says it all
             association.abort()
             return
         with self._lock:
             self._facts[association] = facts
-        log.info("association_opened", association=facts.association_id, calling_ae=facts.calling_ae)
+        log.info("association_opened", association_id=facts.association_id, calling_ae=facts.calling_ae)
 
     def _store(self, event: Event) -> int | Dataset:
         with self._lock:
@@ -221,12 +221,16 @@ class Receiver:
         if facts is None:
             return  # it was never accepted
         released = bool(association.is_released)
-        log.info("association_closed", association=facts.association_id, released=released)
+        log.info(
+            "association_closed",
+            association_id=facts.association_id,
+            state="released" if released else "interrupted",
+        )
         try:
             self._spool.ledger.association_closed(
                 facts.association_id, released=released, at=datetime.now(UTC)
             )
         except OutOfResources as error:
             log.error(  # noqa: TRY400 - the error says it all
-                "association_end_not_recorded", association=facts.association_id, error=str(error)
+                "association_end_not_recorded", association_id=facts.association_id, error=error
             )

@@ -18,17 +18,16 @@ import structlog
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 from pynetdicom.dsutils import encode_file_meta
 
-from msnode.domain import Arrival
-from msnode.errors import NotReadable, OutOfResources
-from msnode.receive.incoming import read_filing, valid_uid
+from msnode.domain import Arrival, AssociationFacts
+from msnode.errors import MsnodeError, NotReadable, OutOfResources
+from msnode.receive.incoming import read_filing, read_filing_of_file, valid_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
 
-    from msnode.domain import AssociationFacts
     from msnode.receive.incoming import Filing
     from msnode.store import Store
 
@@ -54,8 +53,8 @@ class Answer:
     comment: str = ""
 
 
-class Refused(Exception):
-    """Ends the handling of one instance with this answer."""
+class Refused(MsnodeError):
+    """Ends the handling of one instance with this answer; the comment is ours and names no patient."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.comment)
@@ -177,21 +176,37 @@ class Spool:
         except NotReadable as error:
             answer = Answer(CANNOT_UNDERSTAND, str(error))
         except OutOfResources as error:
-            log.error("instance_not_stored", error=str(error))  # noqa: TRY400 - the error says it all
+            log.error("instance_not_stored", error=error)  # noqa: TRY400 - the error says it all
             answer = Answer(OUT_OF_RESOURCES, "no room to store")
         log.warning(
             "instance_refused",
             status=f"0x{answer.status:04X}",
-            reason=answer.comment,
+            error=Refused(answer),
             sop_class_uid=sop_class if valid_uid(sop_class) else "invalid",
             sop_instance_uid=sop_instance if valid_uid(sop_instance) else "invalid",
-            association=facts.association_id,
+            association_id=facts.association_id,
         )
         return answer
 
+    def index_again(self, known_digests: Collection[str]) -> int:
+        """At start: record blobs that were made durable but never recorded, because power failed in between.
+
+        Their association was cut off as well, so that their series waits until it is sent again.
+
+        Returns:
+            How many there were.
+        """
+        lost = [digest for digest in self._store.blobs() if digest not in known_digests]
+        now = datetime.now(UTC)
+        facts = AssociationFacts(f"lost-{now:%Y%m%d%H%M%S}", "", "", "", now)
+        for digest in lost:
+            filing, syntax = read_filing_of_file(self._store.blob_path(digest))
+            self.ledger.add(self._arrival(digest, filing, syntax, facts))
+        return len(lost)
+
     def _receive(self, event: Event, facts: AssociationFacts, sop_class: str, sop_instance: str) -> None:
         if sop_class in self.also_accept:
-            log.info("instance_discarded", sop_class_uid=sop_class, association=facts.association_id)
+            log.info("instance_discarded", sop_class_uid=sop_class, association_id=facts.association_id)
             return
         if sop_class not in READ_CLASSES:
             raise Refused(Answer(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from msnode.receive.guard import Limits, Peer
 from msnode.receive.scp import Receiver, sop_class_uids
 from msnode.receive.spool import Spool
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from msnode.store import Store
 
 
+log = structlog.get_logger()
+
+
 def make_receiver(settings: Settings, store: Store, arrivals: Arrivals) -> Receiver:
-    """A receiver that is not listening yet.
+    """A receiver that is not listening yet; what the record lost in a power cut is recorded again.
 
     Raises:
         ConfigurationError: a name in receive.also_accept is no storage SOP class.
@@ -29,6 +34,9 @@ def make_receiver(settings: Settings, store: Store, arrivals: Arrivals) -> Recei
         min_free_bytes=receive.min_free_mb * 2**20,
         also_accept=sop_class_uids(receive.also_accept),
     )
+    lost = spool.index_again(arrivals.known_digests())
+    if lost:
+        log.warning("instances recorded again", count=lost)
     limits = Limits(
         max_connections=receive.max_associations,
         max_connections_per_address=receive.max_associations_per_address,

@@ -229,3 +229,18 @@ def test_noise_is_not_readable(*, data: bytes, implicit: bool) -> None:
 @pytest.mark.parametrize("uid", ["1.2.840.10008.1.1", "2.25.0", "0.1"])
 def test_valid_uid(uid: str) -> None:
     assert valid_uid(uid)
+
+
+def test_bytes_without_a_record_are_recorded_at_the_next_start(spool, ledger, image) -> None:
+    one = spool()
+    one.receive(request(image), FACTS)
+    (arrival,) = ledger.arrivals
+    assert one.index_again({arrival.digest}) == 0
+    ledger.arrivals.clear()
+    assert one.index_again(set()) == 1
+    (again,) = ledger.arrivals
+    assert again.association_id.startswith("lost-")
+    same = {"association_id", "received_at"}
+    assert {k: v for k, v in vars(again).items() if k not in same} == {
+        k: v for k, v in vars(arrival).items() if k not in same
+    }

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from msnode.encode import encode_overlay
+from msnode.encode.codes import lesion_colour
+from msnode.encode.overlay import NOTICE, _magnification
+from msnode.encode.planes import plane_of
+from support.dicom_files import change, enhanced_flair, flair_series
+from support.readings import provenance, read
+
+
+def overlay(reading):
+    outputs = encode_overlay(reading.source, reading.lesion_map, provenance(), reading.findings)
+    return [o.dataset for o in outputs]
+
+
+@pytest.fixture
+def reading(tmp_path):
+    return read(flair_series(tmp_path / "in", slices=5, rows=64, columns=64), 3)
+
+
+def test_one_colour_image_a_slice_in_one_series(reading):
+    images = overlay(reading)
+    assert len(images) == 5
+    assert len({ds.SeriesInstanceUID for ds in images}) == 1
+    assert len({ds.SOPInstanceUID for ds in images}) == 5
+    for ds in images:
+        assert (ds.Modality, ds.ConversionType, ds.BurnedInAnnotation) == ("OT", "WSD", "NO")
+        assert list(ds.ImageType) == ["DERIVED", "SECONDARY"]
+        assert ds.pixel_array.shape == (512, 512, 3)
+        assert ds.SeriesDescription == "MS AI OVERLAY"
+
+
+def test_contours_surround_lesions_and_leave_them_visible(reading):
+    images = overlay(reading)
+    factor = 8
+    plain = overlay(read([f.instance.path for f in reading.source.frames], 0))
+    for k, (ds, without) in enumerate(zip(images, plain, strict=True)):
+        labels = reading.lesion_map.labels[k].repeat(factor, 0).repeat(factor, 1)
+        for finding in reading.findings.lesions:
+            rows, columns = np.nonzero(labels == finding.lesion.label)
+            if len(rows) == 0:
+                continue
+            colour = lesion_colour(finding.lesion.label)
+            row = (rows.min() + rows.max()) // 2
+            left = ds.pixel_array[row, columns.min() - 1] if columns.min() else colour
+            assert tuple(left) == colour
+            inside = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+            np.testing.assert_array_equal(ds.pixel_array[inside], without.pixel_array[inside])
+
+
+def test_every_image_says_that_it_is_not_verified(tmp_path):
+    black = np.zeros((3, 64, 64), np.uint16)
+    black[1, 30, 30] = 1
+    for ds in overlay(read(flair_series(tmp_path / "in", pixels=black), 0)):
+        top = ds.pixel_array[:40]
+        assert (top == 255).all(axis=2).sum() > 200
+        assert ds.ImageComments == NOTICE == "AI result, not verified"
+
+
+@pytest.mark.parametrize("orientation", ["axial", "sagittal", "coronal"])
+def test_enlarged_pixels_cover_the_source_pixels(orientation, tmp_path):
+    paths = flair_series(
+        tmp_path / "in", slices=4, rows=64, columns=128, spacing=(5.0, 0.9, 0.7), orientation=orientation
+    )
+    reading = read(paths, 0)
+    for ds, frame in zip(overlay(reading), reading.source.frames, strict=True):
+        plane, header = plane_of(frame), frame.instance.header
+        assert ds.FrameOfReferenceUID == header.FrameOfReferenceUID
+        assert [float(v) for v in ds.ImageOrientationPatient] == [
+            float(v) for v in header.ImageOrientationPatient
+        ]
+        corners = []
+        for position, spacing in (
+            (plane.position, plane.spacing),
+            ([float(v) for v in ds.ImagePositionPatient], [float(v) for v in ds.PixelSpacing]),
+        ):
+            along_row, along_column = np.array(plane.orientation).reshape(2, 3)
+            corners.append(np.array(position) - along_row * spacing[1] / 2 - along_column * spacing[0] / 2)
+        np.testing.assert_allclose(corners[0], corners[1], atol=1e-6)
+        np.testing.assert_allclose(
+            np.array([float(v) for v in ds.PixelSpacing]) * [ds.Rows, ds.Columns],
+            np.array(plane.spacing) * [64, 128],
+        )
+
+
+def test_large_images_keep_their_size_and_geometry(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=3, rows=512, columns=400), 1)
+    for ds, frame in zip(overlay(reading), reading.source.frames, strict=True):
+        header = frame.instance.header
+        assert (ds.Rows, ds.Columns) == (512, 400)
+        assert ds.ImagePositionPatient == header.ImagePositionPatient
+        assert ds.PixelSpacing == header.PixelSpacing
+
+
+def test_long_stacks_are_not_enlarged():
+    assert _magnification((20, 256, 256)) == 2
+    assert _magnification((176, 256, 256)) == 1
+    assert _magnification((20, 700, 600)) == 1
+
+
+def test_instance_numbers_run_as_in_the_source(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=4, rows=16, columns=16)
+    for number, path in enumerate(reversed(paths), start=11):
+        change(path, InstanceNumber=number)
+    assert [ds.InstanceNumber for ds in overlay(read(paths, 0))] == [4, 3, 2, 1]
+
+
+def test_missing_instance_numbers_leave_the_order_of_slices(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=4, rows=16, columns=16, InstanceNumber=None)
+    assert [ds.InstanceNumber for ds in overlay(read(paths, 0))] == [1, 2, 3, 4]
+
+
+def test_each_image_names_the_plane_it_shows(tmp_path):
+    reading = read([enhanced_flair(tmp_path / "in.dcm", slices=4)], 0)
+    frames = [ds.SourceImageSequence[0].ReferencedFrameNumber for ds in overlay(reading)]
+    assert frames == [f.frame_number for f in reading.source.frames]
+
+
+def test_a_volume_of_one_value_can_be_drawn(tmp_path):
+    reading = read(flair_series(tmp_path / "in", pixels=np.full((3, 16, 16), 7, np.uint16)), 0)
+    assert len(overlay(reading)) == 3

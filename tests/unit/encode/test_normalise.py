@@ -1,0 +1,196 @@
+from io import BytesIO
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from msnode.encode import normalise
+from msnode.encode.normalise import REQUIRED_EMPTY, legal_value, tolerant_values
+
+
+def header(**attributes):
+    """A header as it comes out of a file: raw, decoded when first looked at."""
+    ds = Dataset()
+    ds.StudyInstanceUID, ds.SOPInstanceUID, ds.PatientID = "1.2.3", "1.2.3.4", "P1"
+    with tolerant_values():
+        for keyword, value in attributes.items():
+            setattr(ds, keyword, value)
+        buffer = BytesIO()
+        dcmwrite(buffer, ds, implicit_vr=False, little_endian=True)
+        buffer.seek(0)
+        return dcmread(buffer, force=True)
+
+
+CHARACTER_SETS = [
+    (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    ("GB18030", "Wang^XiaoDong=王^小东"),
+    ("ISO_IR 144", "Соколова^Анна"),
+    ("ISO_IR 100", "Müller^Jörg"),
+    ("ISO_IR 192", "Ćwikła^Łukasz=王^小东"),
+    (None, "Plain^Name"),
+]
+
+
+@pytest.mark.parametrize(("character_set", "name"), CHARACTER_SETS)
+def test_text_of_every_character_set_becomes_utf8(character_set, name):
+    source = header(SpecificCharacterSet=character_set, PatientName=name, PatientComments=name)
+    clean = normalise(source).dataset
+    buffer = BytesIO()
+    dcmwrite(buffer, clean, implicit_vr=False, little_endian=True)
+    again = dcmread(BytesIO(buffer.getvalue()), force=True)
+    assert again.SpecificCharacterSet == "ISO_IR 192"
+    assert str(again.PatientName) == name
+    assert again.PatientComments == name
+    assert name.encode() in buffer.getvalue()
+
+
+def test_text_inside_sequences_is_decoded_too():
+    item = Dataset()
+    item.RequestedProcedureDescription, item.RequestedProcedureID = "Schädel", "R1"
+    source = header(SpecificCharacterSet="ISO_IR 100", RequestAttributesSequence=[item])
+    copied = normalise(source).dataset.RequestAttributesSequence[0]
+    assert copied.RequestedProcedureDescription == "Schädel"
+    assert copied.RequestedProcedureID == "R1"
+
+
+def test_missing_type_2_attributes_are_written_empty_and_named():
+    source = Dataset()
+    source.StudyInstanceUID = "1.2.3"
+    clean = normalise(source)
+    for keyword in REQUIRED_EMPTY:
+        assert keyword in clean.dataset
+        assert not clean.dataset[keyword].value
+        assert any(keyword in defect for defect in clean.defects)
+    assert clean.patient_key == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientSex", "W"),
+        ("PatientSex", "female"),
+        ("PatientBirthDate", "19701332"),
+        ("PatientBirthDate", "1970.01.02"),
+        ("PatientBirthDate", "unknown"),
+        ("StudyDate", "20230231"),
+        ("StudyTime", "256199"),
+        ("StudyTime", "10:11:12"),
+    ],
+)
+def test_illegal_type_2_values_are_emptied_and_named_without_their_value(keyword, value):
+    clean = normalise(header(**{keyword: value}))
+    assert keyword in clean.dataset
+    assert not clean.dataset[keyword].value
+    (defect,) = [d for d in clean.defects if d.startswith(keyword)]
+    assert "emptied" in defect
+    assert value not in defect
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("TimezoneOffsetFromUTC", "+99"), ("PatientBirthTime", "noon"), ("PatientIdentityRemoved", "no!")],
+)
+def test_illegal_optional_values_are_left_out(keyword, value):
+    clean = normalise(header(**{keyword: value}))
+    assert keyword not in clean.dataset
+    assert any(d.startswith(keyword) and "left out" in d for d in clean.defects)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientID", "P" * 80),
+        ("AccessionNumber", "A-2024-0000000000017"),
+        ("StudyID", "a study id of more than sixteen"),
+        ("PatientName", "Doe^Jane^^^^^^"),
+        ("PatientSex", "O"),
+        ("StudyDate", "20240229"),
+        ("StudyTime", "235960"),
+        ("TimezoneOffsetFromUTC", "-0330"),
+        ("FrameOfReferenceUID", "1.2.3.004"),
+    ],
+)
+def test_what_can_be_kept_is_kept_unchanged(keyword, value):
+    assert str(normalise(header(**{keyword: value})).dataset[keyword].value) == value
+
+
+def test_an_illegal_study_uid_is_kept_and_named():
+    clean = normalise(header(StudyInstanceUID="1.2.03"))
+    assert clean.dataset.StudyInstanceUID == "1.2.03"
+    assert any("StudyInstanceUID" in d and "kept" in d for d in clean.defects)
+
+
+def test_an_empty_accession_number_stays_empty_and_is_no_defect():
+    clean = normalise(header(AccessionNumber=""))
+    assert not clean.dataset.AccessionNumber
+    assert not any("AccessionNumber" in d for d in clean.defects)
+
+
+def test_issuers_are_copied_with_their_qualifiers():
+    issuer, qualifiers = Dataset(), Dataset()
+    issuer.LocalNamespaceEntityID = "RIS"
+    qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = "1.2.9", "ISO"
+    clean = normalise(
+        header(
+            IssuerOfPatientID="HOSP",
+            IssuerOfPatientIDQualifiersSequence=[qualifiers],
+            AccessionNumber="A1",
+            IssuerOfAccessionNumberSequence=[issuer],
+        )
+    )
+    assert clean.patient_key == ("HOSP", "P1")
+    assert clean.dataset.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.9"
+    assert clean.dataset.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "RIS"
+
+
+def test_illegal_values_inside_sequences_are_emptied_and_private_elements_left_out():
+    item = Dataset()
+    with tolerant_values():
+        item.RequestedProcedureID, item.ScheduledProcedureStepStartDate = "R1", "tomorrow"
+    item.ReferencedStudySequence = []
+    item.add(DataElement(Tag(0x0009, 0x0010), "LO", "SOMEONE"))
+    copied = normalise(header(RequestAttributesSequence=[item])).dataset.RequestAttributesSequence[0]
+    assert copied.RequestedProcedureID == "R1"
+    assert not copied.ReferencedStudySequence
+    assert not copied.ScheduledProcedureStepStartDate
+    assert Tag(0x0009, 0x0010) not in copied
+
+
+def test_values_of_another_kind_than_the_dictionary_says_do_no_harm():
+    source = header()
+    source.add(DataElement(Tag("PatientName"), "OB", b"\x01\x02"))
+    source.add(DataElement(Tag("PatientID"), "US", 17))
+    source.add(DataElement(Tag("RequestAttributesSequence"), "LO", "none"))
+    clean = normalise(source).dataset
+    assert not clean.PatientName
+    assert clean.PatientID == "17"
+    assert "RequestAttributesSequence" not in clean
+
+
+def test_a_wrong_character_set_is_named_and_does_not_fail():
+    source = header(PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100")
+    raw = BytesIO()
+    dcmwrite(raw, source, implicit_vr=False, little_endian=True)
+    broken = dcmread(BytesIO(raw.getvalue().replace(b"ISO_IR 100", b"ISO_IR 192")), force=True)
+    clean = normalise(broken)
+    assert str(clean.dataset.PatientName).startswith("M")
+    assert any("Specific Character Set" in d for d in clean.defects)
+
+
+def test_the_source_header_stays_as_it_is():
+    source = header(PatientSex="W", SpecificCharacterSet=["", "ISO 2022 IR 87"])
+    normalise(source)
+    with tolerant_values():
+        assert source.PatientSex == "W"
+        assert "StudyDate" not in source
+
+
+def test_legal_value_gives_one_attribute_where_it_can_be_used():
+    source = header()
+    source.add(DataElement(Tag("LossyImageCompressionRatio"), "LO", "ten"))
+    assert legal_value(source, "PatientID") == "P1"
+    assert legal_value(source, "LossyImageCompressionRatio") is None
+    assert legal_value(source, "StudyDate") is None
