@@ -9,7 +9,7 @@ from pydicom import dcmwrite
 
 from msnode.encode.normalise import NormalisedHeader, normalise, tolerant_values
 from msnode.encode.overlay import encode_overlay
-from msnode.encode.provenance import EQUIPMENT, SERIES_DESCRIPTIONS, ResultIdentity, derive_uid
+from msnode.encode.provenance import SERIES_DESCRIPTIONS, ResultIdentity
 from msnode.encode.seg import encode_seg
 from msnode.encode.sr import encode_rejection_sr, encode_sr
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from msnode.domain import Findings, Instance, LesionMap, Output, Provenance, SourceVolume
 
 __all__ = [
-    "EQUIPMENT",
     "SERIES_DESCRIPTIONS",
     "NormalisedHeader",
     "ResultIdentity",
-    "derive_uid",
     "encode_overlay",
     "encode_rejection",
     "encode_rejection_sr",

@@ -22,6 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from msnode.encode import codes
 from msnode.encode.normalise import legal_value, normalise, tolerant_values
 from msnode.encode.planes import is_enhanced
+from msnode.identity import EQUIPMENT, derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from msnode.domain import Frame, Instance, Provenance, SourceVolume
     from msnode.encode.normalise import NormalisedHeader
 
-EQUIPMENT = "msnode"
-"""Manufacturer and model name in every object; arrivals that carry it are a node's own."""
-
 KIND_NUMBERS = {"seg": 1, "sr": 2, "overlay": 3}
 """Last digit of the series number by kind of object."""
 
@@ -43,12 +41,6 @@ SERIES_DESCRIPTIONS = {"seg": "MS AI SEG", "sr": "MS AI REPORT", "overlay": "MS 
 _FIRST_SERIES_NUMBER = 9800
 _LONG_STRING = 64
 _SHORT_TEXT = 1024
-
-
-def derive_uid(*parts: str) -> str:
-    """A UID that depends on `parts` alone: 2.25.<128 bits of SHA-256> (PS3.5 B.2)."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
 def series_uid_of(sop_instance_uid: str) -> str:

@@ -22,12 +22,12 @@ from msnode.encode import codes
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.planes import plane_of
 from msnode.encode.provenance import (
-    EQUIPMENT,
     ResultIdentity,
     inherit_lossy_compression,
     reference,
     stamp,
 )
+from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:
     from msnode.domain import Finding, Findings, LesionMap, Provenance, SourceVolume

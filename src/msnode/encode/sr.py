@@ -16,14 +16,13 @@ from msnode.encode import codes
 from msnode.encode.content import CONTEXT, MODIFIER, code, container, number, segments, text, uidref
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.provenance import (
-    EQUIPMENT,
     ResultIdentity,
-    derive_uid,
     describe,
     new_object,
     series_uid_of,
     stamp,
 )
+from msnode.identity import EQUIPMENT, derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

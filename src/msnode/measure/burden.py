@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from msnode.domain import Finding, Findings
+from msnode.identity import derive_uid
 
 if TYPE_CHECKING:
     from msnode.domain import Lesion, LesionMap
@@ -20,7 +19,7 @@ def measure(
 
     The tracking UID depends on the patient, the series the lesion was first seen in, the bundle and the
     centroid alone, so that reading the same series again with the same bundle finds the same identities
-    whatever the lesions' order. The form is 2.25.<128 bits of SHA-256> (PS3.5 B.2).
+    whatever the lesions' order.
 
     Args:
         lesion_map: lesions on the source grid, largest first.
@@ -42,7 +41,7 @@ def measure(
         if twin:
             parts.append(str(twin))
         found.append(
-            Finding(lesion=lesion, tracking_id=f"Lesion {lesion.label}", tracking_uid=_derived_uid(parts))
+            Finding(lesion=lesion, tracking_id=f"Lesion {lesion.label}", tracking_uid=derive_uid(*parts))
         )
     return Findings(lesions=tuple(found))
 
@@ -50,8 +49,3 @@ def measure(
 def _rounded_centroid(lesion: Lesion) -> tuple[str, ...]:
     """The centroid to 0.1 mm as text; adding zero turns -0.0 into 0.0."""
     return tuple(f"{round(c, 1) + 0.0:.1f}" for c in lesion.centroid_lps_mm)
-
-
-def _derived_uid(parts: list[str]) -> str:
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

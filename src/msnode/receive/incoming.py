@@ -17,6 +17,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from msnode.errors import NotReadable
+from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,6 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 # pydicom goes on with half a data set and warns; here a data set that is cut off is an error
 warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
 
-OWN_MANUFACTURER = "msnode"
 """What Contributing Equipment (0018,A001) of every object of ours says."""
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
@@ -144,7 +144,7 @@ def _filing(header: Dataset) -> Filing:
         slice_position_mm=_slice_position(header),
         frame_count=_frame_count(header),
         own=any(
-            str(item.get("Manufacturer") or "").strip().lower() == OWN_MANUFACTURER
+            str(item.get("Manufacturer") or "").strip().lower() == EQUIPMENT
             for item in header.get("ContributingEquipmentSequence") or ()
         ),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from pydicom.uid import UID, MRImageStorage
 
 from msnode.errors import NotAVolume
+from msnode.identity import EQUIPMENT
 from msnode.series.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from msnode.domain import Series
     from msnode.series.planes import Plane
 
-OWN_MANUFACTURER = "msnode"
 
 # Words are searched in the description with everything but letters, digits and + as one blank.
 _FLAIR = re.compile(r"flair|dark ?fluid|fluid ?attenuat")
@@ -152,7 +152,7 @@ def describe(series: Series) -> Description:
 def is_own(header: Dataset) -> bool:
     """Whether a node made the object: Contributing Equipment (0018,A001) names it."""
     return any(
-        text(item, "Manufacturer").strip().lower() == OWN_MANUFACTURER
+        text(item, "Manufacturer").strip().lower() == EQUIPMENT
         for item in header.get("ContributingEquipmentSequence") or ()
     )
 

@@ -2,8 +2,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from msnode.domain import SourceVolume
-from msnode.encode import derive_uid, encode_rejection, encode_sr
+from msnode.encode import encode_rejection, encode_sr
 from msnode.encode.provenance import series_uid_of
+from msnode.identity import derive_uid
 from support.dicom_files import change, flair_series
 from support.readings import provenance, read, series_of
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from msnode.domain import Grid, Lesion, LesionMap
-from msnode.encode import derive_uid
+from msnode.identity import derive_uid
 from msnode.measure.burden import measure
 
 GRID = Grid(shape=(2, 2, 2), affine=np.eye(4))
