@@ -44,6 +44,8 @@ _POLL_S = 0.5
 _LOOK_S = 2.0
 _LOCK_WAIT_S = 10.0
 _TAKEOVER_S = 60.0
+# A lock object that nothing refers to any more releases itself.
+_KEPT_TO_THE_END: list[FileLock] = []
 _DEAD = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -84,6 +86,8 @@ class Engine:
         self._lock: FileLock | None = None
         self._guard: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._counting = threading.Lock()
+        self._running = 0
 
     def enqueue(
         self,
@@ -152,7 +156,7 @@ class Engine:
         self._lock, self._executor_id = lock, executor_id
         DBOS(config=_config(self._url, executor_id))
         for name, function in workflows.items():
-            DBOS.workflow(name=name, max_recovery_attempts=max_recoveries)(_plain(function))
+            DBOS.workflow(name=name, max_recovery_attempts=max_recoveries)(self._counted(function))
         for name, slots in queues.items():
             self._client.register_queue(name, worker_concurrency=slots, polling_interval_sec=_POLL_S)
         DBOS.listen_queues(list(queues))
@@ -164,14 +168,17 @@ class Engine:
     def stop(self, *, wait_s: int = 0) -> None:
         """Take no new work, wait up to `wait_s` for what is running, release the executor id, disconnect.
 
-        What is still running then goes on until its process ends, and is taken up again by the next.
+        What is still running then goes on until this process ends, which keeps the executor id so long:
+        were it released earlier, another process would run the same work beside this one.
         """
         self._stopping.set()
         if self._guard is not None:
             self._guard.join()
         if self._executor_id is not None:
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=wait_s)
-        if self._lock is not None:
+        if self._lock is not None and self._running:
+            _KEPT_TO_THE_END.append(self._lock)
+        elif self._lock is not None:
             self._lock.release()
         self._client.destroy()
 
@@ -193,6 +200,20 @@ class Engine:
             return ()
         found = self._list(workflow_ids=ids, status=_DEAD, load_output=True)
         return tuple(DeadWorkflow(status.workflow_id, _reason(status)) for status in found)
+
+    def _counted(self, function: Callable[..., None]) -> Callable[..., None]:
+        """A plain function around any callable, as the library needs one; counts what is running."""
+
+        def run(*args: int | str) -> None:
+            with self._counting:
+                self._running += 1
+            try:
+                function(*args)
+            finally:
+                with self._counting:
+                    self._running -= 1
+
+        return run
 
     def _list(self, *, load_output: bool = False, **which: Any) -> list[WorkflowStatus]:
         return self._client.list_workflows(load_input=False, load_output=load_output, **which)
@@ -249,15 +270,6 @@ def give_back(url: str, executor_id: str) -> None:
     while DBOS.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False):
         time.sleep(0.05)
     DBOS.destroy()
-
-
-def _plain(function: Callable[..., None]) -> Callable[..., None]:
-    """A function of its own around any callable: the library sets attributes, which a method has not."""
-
-    def run(*args: int | str) -> None:
-        function(*args)
-
-    return run
 
 
 def _config(url: str, executor_id: str) -> DBOSConfig:

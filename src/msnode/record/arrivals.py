@@ -52,11 +52,14 @@ class Arrivals:
             address=facts.address,
             opened_at=facts.opened_at,
         )
-        with self._database.write() as tx:
+        with self._database.write(durable=False) as tx:
             tx.execute(row)
 
     def association_closed(self, association_id: str, *, released: bool, at: datetime) -> None:
-        """It ended, by release or otherwise (abort, lost connection)."""
+        """It ended, by release or otherwise (abort, lost connection).
+
+        What it brought is durable in the record from here on.
+        """
         which = schema.association.c.association_id == association_id
         with self._database.write() as tx:
             tx.execute(schema.association.update().where(which).values(closed_at=at, released=released))
@@ -97,8 +100,11 @@ class Arrivals:
         life of the series. Other bytes become its latest version. Content that is new, and not made
         by a node, makes sure that a job of the study is waiting for it: the one in `receiving`, else
         the next revision.
+
+        The row itself may be lost in a power cut until the association is closed; `known_digests`
+        tells which blobs have to be added again.
         """
-        with self._database.write() as tx:
+        with self._database.write(durable=False) as tx:
             study_key = _study_key(tx, arrival)
             series_key = _series_key(tx, arrival, study_key)
             if not arrival.own:

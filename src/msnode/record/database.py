@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,12 @@ Transaction = sa.Connection
 """An open transaction; functions of this package that take one neither begin nor commit."""
 
 _BUSY_TIMEOUT_MS = 30_000
-_READ_ONLY = "msnode_read_only"
+
+
+class _Mode(Enum):
+    READ = auto()
+    WRITE = auto()
+    WRITE_RELAXED = auto()
 
 
 def sqlite_path(url: str) -> Path:
@@ -46,10 +52,11 @@ def sqlite_path(url: str) -> Path:
 class Database:
     """Connections to the record.
 
-    Every commit is durable (`synchronous=FULL` in write-ahead mode): a delivery noted, an order from
-    the administrator or a line of the audit trail survives a power cut. Received instances alone
-    could do with less, since they are indexed again from their bytes, but their own fsyncs cost more
-    than this one.
+    A commit survives a power cut (`synchronous=FULL` in write-ahead mode): a delivery noted, an order
+    from the administrator, a line of the audit trail. The rows of received instances may do without
+    (`NORMAL`, about twice as many a second), since the receiver indexes them again from their bytes;
+    they become durable with the next commit that is, by whichever process. The file stays consistent
+    either way.
 
     Args:
         url: `sqlite:////absolute/path`.
@@ -71,16 +78,20 @@ class Database:
         self._writing = threading.RLock()
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self, *, durable: bool = True) -> Iterator[Transaction]:
         """One transaction that may write: committed as a whole, or not at all where the block raises.
 
         The write lock is taken at its begin, so what is read inside still holds when it is written.
 
+        Args:
+            durable: False for what can be had again from elsewhere after a power cut.
+
         Raises:
             OutOfResources: the database is locked for too long, or has no room.
         """
-        with self._writing, _translated(), self._engine.begin() as connection:
-            yield connection
+        mode = _Mode.WRITE if durable else _Mode.WRITE_RELAXED
+        with self._writing, self._begin(mode) as transaction:
+            yield transaction
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -89,9 +100,14 @@ class Database:
         Raises:
             OutOfResources: the database cannot be read.
         """
+        with self._begin(_Mode.READ) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _begin(self, mode: _Mode) -> Iterator[Transaction]:
         with (
             _translated(),
-            self._engine.connect().execution_options(**{_READ_ONLY: True}) as connection,
+            self._engine.connect().execution_options(msnode_mode=mode) as connection,
             connection.begin(),
         ):
             yield connection
@@ -139,15 +155,18 @@ def _prepare_connection(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # transactions begin where SQLAlchemy says, see `_begin`
     connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin(connection: sa.Connection) -> None:
+    mode = connection.get_execution_options().get("msnode_mode", _Mode.WRITE)
+    if mode is _Mode.READ:
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if mode is _Mode.WRITE else 'NORMAL'}")
     # A deferred transaction that turns from reading to writing fails at once when another writer was
     # in between, whatever the busy timeout.
-    read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager

@@ -146,11 +146,15 @@ class Dispatcher:
         )
 
     def reconcile(self, database: Database) -> None:
-        """Enqueue what should run and is not known to the engine; bury what the engine gave up."""
+        """At start: enqueue what should run; what the engine knows already stays as it is."""
         with database.write() as tx:
-            expected = {each.workflow_id: each for each in work.expected(tx)}
-            for each in expected.values():
+            for each in work.expected(tx):
                 self.enqueue(tx, each)
+
+    def bury_the_dead(self, database: Database) -> None:
+        """Fail the jobs whose workflow the engine gave up."""
+        with database.read() as tx:
+            expected = {each.workflow_id: each for each in work.expected(tx)}
         for dead in self._engine.dead_workflows(expected):
             log.error("workflow dead", workflow_id=dead.workflow_id)
             with database.write() as tx:
@@ -211,7 +215,8 @@ def run_worker(settings: Settings) -> None:
     takes = {d.name: d.objects for d in settings.destinations}
     worker = Worker(database, child, dispatch, takes, attempts=settings.model.attempts)
     engine.serve("worker-1", {work.JOB: worker.run}, {work.JOB: 1})
-    _serve_until(stop, engine, lambda: dispatch.reconcile(database), database)
+    dispatch.reconcile(database)
+    _serve_until(stop, engine, lambda: dispatch.bury_the_dead(database), database)
     child.stop()
 
 

@@ -1,0 +1,119 @@
+import pytest
+
+from msnode.errors import InvalidTransition
+from msnode.record import deliveries, jobs
+from msnode.record.deliveries import DeliveryState
+from msnode.record.jobs import JobState
+
+
+def pending(record, destination):
+    with record.database.read() as tx:
+        return deliveries.pending(tx, 1, destination)
+
+
+def deliver_all(record, *destinations):
+    for destination in destinations:
+        for delivery in pending(record, destination):
+            with record.database.write() as tx:
+                deliveries.delivered(tx, delivery, at=record.at(300), status=0)
+
+
+def states(record):
+    with record.database.read() as tx:
+        return [(d.destination, d.result.kind, d.state) for d in deliveries.of_job(tx, 1)]
+
+
+def test_each_destination_gets_what_it_takes(record):
+    job = record.delivering(lesion_count=3, lesion_volume_mm3=512.5, timings_s={"segment": 2.5})
+    assert job.state == JobState.DELIVERING
+    assert job == record.job()
+    assert [(d.result.kind, d.result_set) for d in pending(record, "pacs")] == [
+        ("seg", "set-1"),
+        ("sr", "set-1"),
+    ]
+    assert [d.result for d in pending(record, "archive")] == [record.result("sr")]
+    assert record.job().timings_s == {"segment": 2.5}
+
+
+def test_job_is_completed_with_its_last_delivery(record):
+    record.delivering()
+    deliver_all(record, "pacs")
+    assert record.job().state == JobState.DELIVERING
+    deliver_all(record, "archive")
+    assert record.job().state == JobState.COMPLETED
+
+
+def test_rejected_reading_ends_rejected_with_its_reason(record):
+    record.delivering(rejection="slices overlap")
+    deliver_all(record, "pacs", "archive")
+    assert (record.job().state, record.job().reason) == (JobState.REJECTED, "slices overlap")
+
+
+def test_job_without_destinations_is_done_at_once(record):
+    assert record.delivering(takes={}).state == JobState.COMPLETED
+    assert record.job().state == JobState.COMPLETED
+
+
+def test_refused_object_leaves_the_rest_and_the_job_completed_with_the_problem(record):
+    record.delivering()
+    seg, _ = pending(record, "pacs")
+    with record.database.write() as tx:
+        deliveries.refused(tx, seg, at=record.at(300), note="no presentation context", status=0x0122)
+    deliver_all(record, "pacs", "archive")
+    assert record.job().state == JobState.COMPLETED
+    assert "pacs refused seg 2.25.1: no presentation context" in record.job().reason
+    assert ("pacs", "seg", DeliveryState.REFUSED) in states(record)
+
+
+def test_delivery_tried_too_often_makes_the_job_failed(record):
+    record.delivering()
+    deliver_all(record, "archive")
+    for delivery in pending(record, "pacs"):
+        with record.database.write() as tx:
+            deliveries.gave_up(tx, delivery, at=record.at(300), note="connection refused")
+    assert record.job().state == JobState.FAILED
+    assert "pacs did not get sr 2.25.2: connection refused" in record.job().reason
+
+
+def test_postponed_delivery_stays_pending_and_says_why(record):
+    record.delivering()
+    for _ in range(2):
+        (delivery,) = pending(record, "archive")
+        with record.database.write() as tx:
+            deliveries.postpone(tx, delivery, at=record.at(300), note="no route", next_try_at=record.at(305))
+    (delivery,) = pending(record, "archive")
+    assert (delivery.attempts, delivery.note, delivery.next_try_at) == (2, "no route", record.at(305))
+
+
+def test_delivered_is_a_fact_whatever_was_decided_meanwhile(record):
+    record.delivering()
+    (delivery,) = pending(record, "archive")
+    with record.database.write() as tx:
+        deliveries.gave_up(tx, delivery, at=record.at(300), note="no route")
+        deliveries.delivered(tx, delivery, at=record.at(301))
+        deliveries.refused(tx, delivery, at=record.at(302), note="late")
+        deliveries.postpone(tx, delivery, at=record.at(303), note="late", next_try_at=record.at(400))
+    assert ("archive", "sr", DeliveryState.DELIVERED) in states(record)
+
+
+def test_finish_by_a_worker_that_lost_the_job_leaves_nothing(record):
+    old = record.running()
+    with record.database.write() as tx:
+        jobs.start(tx, 1, at=record.at(900))
+    with pytest.raises(InvalidTransition), record.database.write() as tx:
+        deliveries.finish(tx, old, [record.result("sr")], {"pacs": ["sr"]}, at=record.at(), why="")
+    assert states(record) == []
+    assert not record.arrivals.is_output("2.25.2")
+
+
+def test_one_uid_never_has_two_contents(record):
+    record.delivering(takes={})
+    record.add(2)
+    record.move(JobState.QUEUED, job_id=2)
+    with record.database.write() as tx:
+        other = jobs.start(tx, 2, at=record.at(400))
+    with (
+        pytest.raises(InvalidTransition, match=r"2\.25\.2 is already recorded"),
+        record.database.write() as tx,
+    ):
+        deliveries.finish(tx, other, [record.result("sr", "cd" * 32)], {}, at=record.at(), why="")

@@ -1,0 +1,74 @@
+from msnode.record import deliveries, jobs, work
+from msnode.record.jobs import JobState
+
+
+def expected(record):
+    with record.database.read() as tx:
+        return work.expected(tx)
+
+
+def ids(record):
+    return [w.workflow_id for w in expected(record)]
+
+
+def test_waiting_and_ended_jobs_need_no_workflow(record):
+    record.add()
+    assert expected(record) == ()
+    record.move(JobState.PASSED_OVER)
+    assert expected(record) == ()
+
+
+def test_queued_and_running_jobs_need_their_reading(record):
+    job = record.running()
+    (reading,) = expected(record)
+    assert (reading.workflow_id, reading.workflow, reading.arguments) == ("job:1:0", "job", (1,))
+    assert reading.delay_s(record.at()) == 0
+    with record.database.write() as tx:
+        jobs.requeue(tx, job, at=record.at(), why="test")
+    assert ids(record) == ["job:1:0:1"]
+
+
+def test_delivering_job_needs_one_workflow_a_destination(record):
+    record.delivering()
+    first, second = expected(record)
+    assert (first.workflow_id, first.arguments) == ("deliver:1:0:archive:1", (1, "archive"))
+    assert (second.workflow_id, second.arguments) == ("deliver:1:0:pacs:1", (1, "pacs"))
+
+
+def test_postponed_delivery_comes_later_under_the_next_number(record):
+    record.delivering(takes={"pacs": ["seg", "sr"]})
+    with record.database.write() as tx:
+        for delivery in deliveries.pending(tx, 1, "pacs"):
+            deliveries.postpone(tx, delivery, at=record.at(), note="", next_try_at=record.at(30))
+    (again,) = expected(record)
+    assert again.workflow_id == "deliver:1:0:pacs:2"
+    assert again.delay_s(record.at(10)) == 20
+    assert again.delay_s(record.at(31)) == 0
+
+
+def test_reading_that_the_engine_gave_up_fails_its_job(record):
+    record.running()
+    (reading,) = expected(record)
+    with record.database.write() as tx:
+        work.bury(tx, reading, at=record.at(), why="its process died each time it ran")
+    assert (record.job().state, record.job().reason) == (
+        JobState.FAILED,
+        "its process died each time it ran",
+    )
+
+
+def test_delivery_that_the_engine_gave_up_is_dead(record):
+    record.delivering(takes={"pacs": ["sr"]})
+    (sending,) = expected(record)
+    with record.database.write() as tx:
+        work.bury(tx, sending, at=record.at(), why="OSError")
+    assert record.job().state == JobState.FAILED
+
+
+def test_burying_what_was_requeued_since_does_nothing(record):
+    job = record.running()
+    (reading,) = expected(record)
+    with record.database.write() as tx:
+        jobs.requeue(tx, job, at=record.at(), why="test")
+        work.bury(tx, reading, at=record.at(), why="test")
+    assert record.job().state == JobState.QUEUED
