@@ -204,7 +204,7 @@ def _request(entity: _Entity, address: DicomAddress, contexts: Sequence[Context]
             address.port,
             contexts=proposed,
             ae_title=address.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, entity.tune)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, entity.tune), (evt.EVT_DATA_SENT, entity.quicken)],
         )
         if association.is_established or association.rejected_contexts:
             return association
@@ -237,6 +237,18 @@ class _Entity(AE):
         if transport is not None and transport.socket is not None:
             transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport.socket.settimeout(_STALL_S)
+
+    def quicken(self, event: evt.Event) -> None:
+        """Acknowledge what comes next at once, for what was just sent.
+
+        A peer that gathers small writes (Nagle's algorithm, Orthanc's default) sends the second half of
+        its answer after our acknowledgement, which the kernel holds back for 40 ms. The kernel forgets
+        the option at the next write.
+        """
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            with suppress(OSError):  # closed meanwhile: the next read will say so
+                transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def hang_up(self) -> None:
         """Close the connection; pynetdicom's thread would wait for a misbehaving peer to do it."""

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msnode.record import jobs
+from msnode.record.database import Database
 from support.peers import free_port, listens, running, wait_until
 
 ENDS = {"completed", "rejected", "passed_over", "unchanged", "failed", "cancelled"}
@@ -45,7 +47,12 @@ class Node:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Newest first."""
-        return self.read("jobs", "list")
+        database = Database(f"sqlite:///{self.folder / 'data' / 'msnode.db'}")
+        try:
+            with database.read() as tx:
+                return [asdict(job) for job in jobs.recent(tx)]
+        finally:
+            database.close()
 
     def wait_for_job(self, *states: str, study: str | None = None, timeout_s: float = 120) -> dict[str, Any]:
         """The newest job (of the study), once it is in one of `states`, or has ended where none is named."""

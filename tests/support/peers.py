@@ -164,7 +164,11 @@ class OrthancPeer:
 
 @contextmanager
 def orthanc(
-    tmp: Path, *, aet: str = "ORTHANC", modalities: Mapping[str, tuple[str, int]] | None = None
+    tmp: Path,
+    *,
+    aet: str = "ORTHANC",
+    modalities: Mapping[str, tuple[str, int]] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[OrthancPeer]:
     """An empty Orthanc with its storage in `tmp`, on loopback, without authentication.
 
@@ -172,6 +176,8 @@ def orthanc(
         tmp: an existing folder of its own.
         aet: its AE title; it answers to any called AE title.
         modalities: name → (AE title, port on loopback) of the peers that it knows.
+        env: further environment variables. Without TCP_NODELAY=1 each of its answers waits for an
+            acknowledgement, as it does where nobody has set it.
     """
     program, plugin = peer("orthanc"), Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
     config = {
@@ -197,7 +203,7 @@ def orthanc(
     path = tmp / "orthanc.json"
     path.write_text(json.dumps(config))
     found = OrthancPeer(int(config["HttpPort"]), int(config["DicomPort"]), aet, 0, plugin.exists())  # type: ignore[call-overload]
-    with running([program, str(path)], tmp / "orthanc.log", ready=found.answers) as process:
+    with running([program, str(path)], tmp / "orthanc.log", ready=found.answers, env=env) as process:
         found.pid = process.pid
         yield found
 
@@ -217,9 +223,11 @@ class StoreScpPeer:
 
 
 @contextmanager
-def storescp(tmp: Path, *, aet: str = "STORESCP", options: Sequence[str] = ()) -> Iterator[StoreScpPeer]:
-    """A storescp that writes data sets bit by bit as received into `tmp`/received."""
-    found = StoreScpPeer(free_port(), aet, tmp / "received")
+def storescp(
+    tmp: Path, *, aet: str = "STORESCP", options: Sequence[str] = (), port: int | None = None
+) -> Iterator[StoreScpPeer]:
+    """A storescp that writes data sets as received into `tmp`/received; by default on a free port."""
+    found = StoreScpPeer(port or free_port(), aet, tmp / "received")
     found.folder.mkdir()
     command = [
         peer("storescp"), "--aetitle", aet, "--bit-preserving", "--output-directory", str(found.folder),

@@ -15,6 +15,7 @@ from msnode.errors import InvalidTransition
 from msnode.record import administration, jobs
 from msnode.record.jobs import JobState
 from msnode.settings import load_settings
+from msnode.wiring.existing import existing_record
 
 if TYPE_CHECKING:
     from msnode.record.administration import JobDetails
@@ -33,8 +34,6 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List the newest jobs: one job is one reading of one study."""
-    from msnode.wiring.node import existing_record  # noqa: PLC0415 - the engine takes a second to import
-
     with existing_record(load_settings(config)).read() as tx:
         found = jobs.recent(tx, state=state, limit=limit)
     if as_json:
@@ -49,8 +48,6 @@ def list_jobs(
 @app.command()
 def show(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show one job: series, what was passed over and why, results, deliveries, every change of state."""
-    from msnode.wiring.node import existing_record  # noqa: PLC0415 - as above
-
     with existing_record(load_settings(config)).read() as tx:
         details = administration.show(tx, job_id)
     if details is None:
@@ -64,7 +61,7 @@ def show(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False
 @app.command()
 def retry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Try a job again: read a failed or held study, or send what did not arrive."""
-    from msnode.wiring.node import retry_job  # noqa: PLC0415 - as above
+    from msnode.wiring.node import retry_job  # noqa: PLC0415 - the engine takes a second to import
 
     _say(retry_job(load_settings(config), job_id), as_json=as_json)
 

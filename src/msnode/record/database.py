@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from msnode.errors import ConfigurationError, OutOfResources
 
@@ -124,6 +120,11 @@ def upgrade(url: str) -> None:
         ConfigurationError: the database was written by a newer msnode, or `url` is refused.
         OutOfResources: the database cannot be written.
     """
+    from alembic import command  # noqa: PLC0415 - a third of the import time, for a start alone
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     database = Database(url)
     try:
         with _translated(), database._engine.connect() as connection:  # noqa: SLF001 - one module

@@ -23,6 +23,7 @@ from msnode.sender import Sender
 from msnode.series.assemble import Timers, assess
 from msnode.settings import DicomDestination
 from msnode.store import Store
+from msnode.wiring.existing import existing_record
 from msnode.wiring.supervisor import StopSignal, supervise
 from msnode.worker import InferenceChild, Limits, Worker
 
@@ -66,18 +67,6 @@ def prepare(settings: Settings) -> None:
     open_store(settings)
     upgrade(settings.database_url)
     create_tables(settings.database_url)
-
-
-def existing_record(settings: Settings) -> Database:
-    """The record of a node that has run before, for commands that only look.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    database = Database(settings.database_url)
-    if not database.path.exists():
-        raise ConfigurationError(f"there is no record at {database.path}: msnode serve makes it")
-    return database
 
 
 def retry_job(settings: Settings, job_id: int) -> Job:
