@@ -267,4 +267,5 @@ class GuardedServer(AssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
         """Log what the base class would print with a traceback."""
-        log.warning("connection_failed", address=str(client_address[0]), error=sys.exception())
+        error = sys.exception()
+        log.warning("connection_failed", address=str(client_address[0]), error=error)

@@ -178,10 +178,11 @@ class Spool:
         except OutOfResources as error:
             log.error("instance_not_stored", error=error)  # noqa: TRY400 - the error says it all
             answer = Answer(OUT_OF_RESOURCES, "no room to store")
+        refusal = Refused(answer)
         log.warning(
             "instance_refused",
             status=f"0x{answer.status:04X}",
-            error=Refused(answer),
+            error=refusal,
             sop_class_uid=sop_class if valid_uid(sop_class) else "invalid",
             sop_instance_uid=sop_instance if valid_uid(sop_instance) else "invalid",
             association_id=facts.association_id,
