@@ -6,12 +6,14 @@
 # make lock    resolve the dependencies anew into constraints.txt
 
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.msnode-ready
 # What tests and demo need of Debian 12: an archive, a second DICOM implementation, validators.
 PACKAGES := orthanc orthanc-dicomweb dcmtk dicom3tools libpixelmed-java default-jre-headless
+# Debian's own Python comes without ensurepip, which venv needs.
+PACKAGES += $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 
 .PHONY: setup packages demo test lint bench lock clean
 

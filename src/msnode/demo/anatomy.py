@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nilearn import datasets
 from scipy import ndimage
+
+from msnode.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,8 @@ VITREOUS = 0.15
 AIR = 0.0
 
 _UNEVEN = 0.015  # standard deviation of parenchyma over a few millimetres
-_MASK_STEP = 2  # mm; the envelope is smooth, so a coarse grid serves
-_MASK_MARGIN = 30  # voxels of `_MASK_STEP` around the template, room for scalp and neck
+_MASK_STEP = 3  # mm; the envelope is smooth, so a coarse grid serves
+_MASK_MARGIN = 20  # voxels of `_MASK_STEP` around the template, room for scalp and neck
 _SULCUS_BRIDGE_MM = 6.0
 _SKULL_BASE_BRIDGE_MM = 45.0
 
@@ -116,7 +117,15 @@ def make_tissue(x: Field, y: Field, z: Field, rng: np.random.Generator) -> Tissu
 
 
 def _template() -> tuple[_Map, _Map, _Map]:
-    """Brain (T1 contrast, zero outside), grey and white matter at 1 mm."""
+    """Brain (T1 contrast, zero outside), grey and white matter at 1 mm.
+
+    Raises:
+        ConfigurationError: nilearn is not installed.
+    """
+    try:
+        from nilearn import datasets  # noqa: PLC0415 - brings scikit-learn, seconds that only this needs
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{error.name} is missing: install the demo extra, msnode[demo]") from None
     maps = []
     for load in (
         datasets.load_mni152_template,
@@ -215,7 +224,8 @@ def _paint_face(paint: Callable[..., None], lateral: Field, y: Field, z: Field, 
     """Orbits with their globes, nasal cavity and sinuses, both sides at once (`lateral` = |x|)."""
     mucosa = 1.4 * np.clip(1.5 * (texture - 0.2), 0, 1)
     nerve = 2.6 - np.hypot(lateral - 26 - 0.12 * (-y - 30), z + 36)
-    orbit = _ellipsoid(lateral, y, z, (29, -46, -36), (18, 27, 17))
+    # a flat roof: thick slices then show an orbit or none, not a grey blur above it
+    orbit = np.minimum(_ellipsoid(lateral, y, z, (29, -46, -37), (18, 27, 40)), -22 - z)
     paint(orbit + 2.5, BONE)
     paint(orbit, FAT * 0.9)
     paint(np.minimum(orbit, nerve), MUSCLE)

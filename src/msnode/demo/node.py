@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 STORESCU = Path("/usr/bin/storescu")
 _SENDER_AE = "DEMOSCANNER"
-_READY_S = 120.0
+_READY_S = 300.0
 _SEND_S = 600.0
 _COMMAND_S = 60.0
 _LOOK_S = 0.25
-_LOOK_AT_JOB_S = 2.0
+# Asking the node starts a process that takes CPU from the reading: seldom before anything has arrived.
+_UNPROMPTED_S = 10.0
+_SETTLED_S = 1.0
 _ENDED = {"completed", "rejected", "passed_over", "unchanged", "failed", "cancelled"}
 
 
@@ -46,10 +48,14 @@ class Node:
     log: Path
     process: subprocess.Popen[bytes]
 
-    def job_of(self, study_instance_uid: str) -> dict[str, Any] | None:
-        """The study's newest job as `msnode jobs show --json` prints it; None before there is one."""
+    def ended_job(self, study_instance_uid: str) -> dict[str, Any] | None:
+        """The study's newest job as `msnode jobs show --json` prints it, or None before it has ended."""
         jobs = [j for j in self._ask("list") if j["study_instance_uid"] == study_instance_uid]
-        return self._ask("show", str(max(j["id"] for j in jobs))) if jobs else None
+        newest = max(jobs, key=lambda j: int(j["id"]), default=None)
+        if newest is None or newest["state"] not in _ENDED:
+            return None
+        details: dict[str, Any] = self._ask("show", str(newest["id"]))
+        return details
 
     def _ask(self, *arguments: str) -> Any:
         command = [sys.executable, "-m", "msnode", "jobs", *arguments, "--json", "--config", str(self.config)]
@@ -146,15 +152,16 @@ def wait_for_results(
     """
     end = time.monotonic() + deadline_s
     arrived: tuple[Stored, ...] = ()
-    asked = time.monotonic()
+    ask_at = time.monotonic() + _UNPROMPTED_S
     while time.monotonic() < end:
         check_alive(node.process, node.log, what="the node")
         before, arrived = arrived, pacs.results(study_instance_uid)
-        still = len(arrived) == len(before)
-        if still and (arrived or time.monotonic() - asked > _LOOK_AT_JOB_S):
-            asked = time.monotonic()
-            job = node.job_of(study_instance_uid)
-            if job is not None and job["job"]["state"] in _ENDED:
+        if len(arrived) != len(before):
+            ask_at = time.monotonic() + _SETTLED_S
+        elif time.monotonic() > ask_at:
+            job = node.ended_job(study_instance_uid)
+            if job is not None:
                 return job, pacs.results(study_instance_uid)
+            ask_at = time.monotonic() + (_SETTLED_S if arrived else _UNPROMPTED_S)
         time.sleep(_LOOK_S)
     raise PeerUnreachable(f"the job has not ended after {deadline_s:.0f} s; the node's log is {node.log}")

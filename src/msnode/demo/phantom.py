@@ -82,6 +82,9 @@ def make_patient(seed: int) -> Phantom:
     """Make the patient of that seed; takes some seconds and about 1 GB.
 
     Every call with one seed gives the same voxels.
+
+    Raises:
+        ConfigurationError: the demo extra is not installed.
     """
     rng = np.random.default_rng(seed)
     x, y, z = _head_coordinates(rng)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from msnode.errors import OutOfResources, PeerUnreachable, ProcessDied
@@ -15,6 +15,7 @@ from msnode.errors import OutOfResources, PeerUnreachable, ProcessDied
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import FrameType
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.1
@@ -46,22 +47,45 @@ def running(
     Raises:
         OutOfResources: the program cannot be started.
     """
+    with ExitStack() as stack:
+        with _signals_deferred():  # a signal during the start would leave a process that nobody knows
+            process = _start(command, log, env or environment())
+            stack.callback(_stop, process)
+        yield process
+
+
+def _start(command: Sequence[str], log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=env or environment(),
+                env=env,
                 start_new_session=True,
             )
         except OSError as error:
             raise OutOfResources(f"cannot start {command[0]}: {error.strerror}") from error
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """SIGINT and SIGTERM that come inside the block take effect at its end; for the main thread."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield process
+        yield
     finally:
-        _stop(process)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in came:
+        signal.raise_signal(late)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

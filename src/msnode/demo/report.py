@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 from msnode.demo.found import COUNTED_MM, ENOUGH
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def time_line(outcome: Outcome) -> Table:
     """How long each step of the demo took, and what the node did in it."""
-    table = Table(title="Time line", title_justify="left")
+    table = _table("Time line")
     table.add_column("step")
     table.add_column("seconds", justify="right")
     for step, seconds in outcome.seconds.items():
@@ -44,8 +45,8 @@ def _inside_the_node(details: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 def selection(outcome: Outcome) -> Table:
     """Which series the node read and why it passed over the others."""
-    table = Table(title="Series of the study", title_justify="left")
-    table.add_column("series")
+    table = _table("Series of the study")
+    table.add_column("series", overflow="fold")
     table.add_column("images", justify="right")
     table.add_column("node")
     reasons = {p["series_instance_uid"]: p["reason"] for p in outcome.job["passed_over"]}
@@ -59,13 +60,13 @@ def selection(outcome: Outcome) -> Table:
 
 def planted_and_found(comparison: Comparison) -> Table:
     """One row a planted lesion, then one a segment that nobody planted."""
-    table = Table(title="Planted and found", title_justify="left")
-    table.add_column("planted in")
-    table.add_column("at x, y, z (LPS mm)", justify="right")
-    table.add_column("diameter mm", justify="right")
-    table.add_column("volume mm³", justify="right")
-    table.add_column("found")
-    table.add_column("found volume mm³", justify="right")
+    table = _table("Planted and found (positions x, y, z: LPS, mm; diameters mm; volumes mm³)")
+    table.add_column("planted", no_wrap=True)
+    table.add_column("at", justify="right", no_wrap=True)
+    table.add_column("diameter", justify="right")
+    table.add_column("volume", justify="right")
+    table.add_column("found as", no_wrap=True)
+    table.add_column("volume", justify="right")
     for match in comparison.matches:
         planted = match.planted
         numbers = ", ".join(str(f.number) for f in match.found)
@@ -85,7 +86,7 @@ def planted_and_found(comparison: Comparison) -> Table:
 
 def found_alone(found: Iterable[FoundLesion]) -> Table:
     """One row a lesion of a study whose truth nobody knows."""
-    table = Table(title="Found", title_justify="left")
+    table = _table("Found")
     table.add_column("lesion", justify="right")
     table.add_column("at x, y, z (LPS mm)", justify="right")
     table.add_column("volume mm³", justify="right")
@@ -104,8 +105,12 @@ def verdict(comparison: Comparison) -> str:
     )
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
 def _at(point: Point) -> str:
-    return ", ".join(f"{v:.0f}" for v in point)
+    return ", ".join(str(round(v)) for v in point)
 
 
 def _volume(found: Iterable[FoundLesion]) -> str:

@@ -81,7 +81,7 @@ def run_demo(study: Path | None, out: Path, seed: int, announce: Callable[[str],
         announce: called with the name of each step as it begins.
 
     Raises:
-        ConfigurationError: `study` does not hold exactly one study.
+        ConfigurationError: `study` does not hold exactly one study, or the demo extra is not installed.
         Transient: a process could not be started or died, or the results did not come in time.
     """
     watch = _Watch(announce)
