@@ -14,6 +14,7 @@ from msnode.errors import Rejected
 from msnode.lesions import find_lesions
 from msnode.measure.burden import measure
 from msnode.preprocess import recipes
+from msnode.segment.scope import outside_scope
 from msnode.series.select import SelectionRules, select
 from msnode.series.volume import to_volume
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Series,
         SourceVolume,
     )
+    from msnode.segment.bundle import Scope
 
 COMPLETED = "completed"
 REJECTED = "rejected"
@@ -58,6 +60,7 @@ class ReadingRules:
 
     selection: SelectionRules
     recipe: str
+    scope: Scope
     threshold: float
     min_volume_mm3: float
 
@@ -169,6 +172,8 @@ def _read_series(
 ) -> Reading:
     with clock.stage("volume"):
         source = to_volume(selection.series[FLAIR])
+        outside = outside_scope(rules.scope, source.volume.grid, source.frames[0].instance.header)
+        source = replace(source, warnings=source.warnings + outside)
     with clock.stage("preprocess"):
         prepared = recipes.get(rules.recipe).apply(source.volume)
     with clock.stage("model"):

@@ -50,6 +50,7 @@ class Reader:
         self._rules = ReadingRules(
             selection=SelectionRules(min_slices=settings.selection.min_slices),
             recipe=manifest.recipe,
+            scope=manifest.scope,
             threshold=manifest.threshold,
             min_volume_mm3=manifest.min_volume_mm3,
         )
