@@ -1,0 +1,105 @@
+"""The command line's promises: help everywhere, exit codes, one line for an error, JSON for reads."""
+
+import json
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from msnode.cli import app
+from support.node import dicom_destination, msnode, write_config
+from support.peers import free_port
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_the_commands_are_those_of_the_readme():
+    assert {" ".join(path) for path in COMMANDS} == {
+        "serve", "demo", "echo", "study segment", "jobs list", "jobs show", "jobs retry", "jobs cancel",
+        "model train", "model list", "model show", "config check", "config show",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_and_option_has_help(path):
+    command = COMMANDS[path]
+    assert command.help
+    for parameter in command.params:
+        assert parameter.help, f"{path}: {parameter.name}"
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "data").mkdir()
+    return write_config(tmp_path, dicom_destination("pacs", "NOBODY", free_port()), port=free_port())
+
+
+def test_a_right_configuration_is_exit_0(config):
+    done = msnode("config", "check", "--config", config, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"valid": True, "destinations": ["pacs"]}
+    assert (
+        json.loads(msnode("config", "show", "--config", config, "--json").stdout)["node"]["ae_title"]
+        == "MSNODE"
+    )
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["serve"], ["jobs", "list"]], ids=" ".join)
+def test_a_wrong_configuration_is_exit_2_and_one_line(config, command):
+    config.write_text(config.read_text() + "\n[nonsense]\nx = 1\n")
+    done = msnode(*command, "--config", config)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [f"msnode: {config}: nonsense: unknown key"]
+
+
+def test_a_port_that_is_taken_ends_the_node_with_one_line(config, orthanc):
+    text = config.read_text()
+    start = text.index("port = ")
+    end = text.index("\n", start)
+    config.write_text(f"{text[:start]}port = {orthanc.dicom_port}{text[end:]}")
+    done = msnode("serve", "--config", config)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("msnode: ")]
+    assert str(orthanc.dicom_port) in lines[0]
+
+
+def test_echo_says_that_nobody_is_there(config):
+    done = msnode("echo", "pacs", "--config", config)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    unknown = msnode("echo", "pax", "--config", config)
+    assert unknown.returncode == 2
+    assert "configured: pacs" in unknown.stderr
+
+
+def test_echo_says_what_the_destination_takes(tmp_path, orthanc):
+    (tmp_path / "data").mkdir()
+    config = write_config(
+        tmp_path, dicom_destination("pacs", orthanc.aet, orthanc.dicom_port), port=free_port()
+    )
+    done = msnode("echo", "pacs", "--config", config, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["refusals"] == {}
+
+
+def test_jobs_of_a_node_that_never_ran(config):
+    done = msnode("jobs", "list", "--config", config)
+    assert done.returncode == 2
+    assert "there is no record" in done.stderr
+
+
+def test_the_shipped_bundle_is_listed_and_sound():
+    (bundle,) = json.loads(msnode("model", "list", "--json").stdout)
+    assert bundle["name"] == "msnode-flair2d"
+    shown = msnode("model", "show", "msnode-flair2d", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["recipe"] == bundle["recipe"]
