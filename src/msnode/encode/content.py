@@ -57,9 +57,9 @@ def uidref(name: Code, value: str, relationship: str = CONTAINS) -> Dataset:
 
 
 def number(name: Code, value: float, unit: Code) -> Dataset:
-    """A NUM item; a float also carries its full precision (0040,A161)."""
+    """A NUM item; a float is shown to a thousandth and carries its full precision in (0040,A161)."""
     measured = Dataset()
-    measured.NumericValue = format_number_as_ds(value) if isinstance(value, float) else str(value)
+    measured.NumericValue = format_number_as_ds(round(value, 3)) if isinstance(value, float) else str(value)
     if isinstance(value, float):
         measured.FloatingPointValue = value
     measured.MeasurementUnitsCodeSequence = [coded(unit)]

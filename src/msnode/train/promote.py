@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,9 @@ def _export(folder: Path, fold: str, patch: tuple[int, int]) -> None:
     """The same weights for OpenVINO: any number of slices of one patch, stored in half precision."""
     network = build_network(folder, fold, channels=1, classes=2)
     example = torch.zeros(1, 1, *patch)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # OpenVINO traces with torch.jit, which warns of its own future and of every Python condition
+        warnings.simplefilter("ignore")
         model = openvino.convert_model(network, example_input=example, input=[-1, 1, *patch])
     openvino.save_model(model, folder / f"{fold}.xml", compress_to_fp16=True)
 

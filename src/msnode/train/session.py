@@ -113,7 +113,7 @@ def prepare_environment(work: Path) -> None:
         folder = work / f"nnUNet_{part}"
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{part}"] = str(folder)
-    os.environ["nnUNet_def_n_proc"] = "2"  # noqa: SIM112 - nnU-Net's spelling
+    os.environ["nnUNet_def_n_proc"] = "1"  # noqa: SIM112 - nnU-Net's spelling
 
 
 def evaluate_held_out(
@@ -143,10 +143,14 @@ def _train(
     folds: Sequence[dataset.Fold],
     report: Callable[[Progress], None],
 ) -> Path:
-    from msnode.train import trainer  # noqa: PLC0415 - nnunetv2: 4 s and 900 MB, and it reads the environment
-
     recipe, prepared = plan.recipe, plan.work / "prepared.json"
     wanted = recipe.model_dump_json(exclude={"bundle"})
+    if prepared.exists() and prepared.read_text(encoding="utf-8") != wanted:
+        raise ConfigurationError(f"{plan.work} holds a training with another recipe; choose another folder")
+    try:
+        from msnode.train import trainer  # noqa: PLC0415 - 4 s, 900 MB, and it reads the environment
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"training needs {error.name}: install msnode[train]") from error
     if not prepared.exists():
         dataset.write_dataset(
             cases, folds, plan.work, recipe, lambda name: report(Progress("preparing", name))
@@ -154,8 +158,6 @@ def _train(
         report(Progress("planning"))
         trainer.plan(recipe, plan.work)
         prepared.write_text(wanted, encoding="utf-8")
-    elif prepared.read_text(encoding="utf-8") != wanted:
-        raise ConfigurationError(f"{plan.work} holds a training with another recipe; choose another folder")
     pace: list[float] = [time.monotonic()]
 
     def epoch_done(current: trainer.CompactTrainer) -> None:

@@ -115,13 +115,13 @@ class CompactTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
 def plan(recipe: TrainingRecipe, work: Path) -> None:
     """Fingerprint, nnU-Net's planner, the recipe's edits to the 2D plan, nnU-Net's preprocessing."""
     os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - its spelling; the planner makes it a thread count
-    extract_fingerprint_dataset(1, num_processes=2, show_progress_bar=False)
+    extract_fingerprint_dataset(1, num_processes=1, show_progress_bar=False)
     plan_experiment_dataset(1)
     path = work / "nnUNet_preprocessed" / DATASET_NAME / f"{_PLANS}.json"
     plans = json.loads(path.read_text(encoding="utf-8"))
     plans["configurations"] = {_CONFIGURATION: _compact(plans["configurations"][_CONFIGURATION], recipe)}
     path.write_text(json.dumps(plans, indent=2), encoding="utf-8")
-    preprocess_dataset(1, _PLANS, (_CONFIGURATION,), (2,))
+    preprocess_dataset(1, _PLANS, (_CONFIGURATION,), (1,))  # a second process costs more than it saves
 
 
 def _compact(planned: dict[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
