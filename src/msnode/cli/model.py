@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from msnode.cli.output import ConfigOption, JsonOption, console, print_json, spinner
+from msnode.errors import ConfigurationError
 from msnode.preprocess import recipes
 from msnode.segment.bundle import builtin_folder, find_bundle, list_bundles, load_bundle
 from msnode.settings import load_settings
@@ -23,16 +24,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train, list and inspect model bundles.", no_args_is_help=True)
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; default as for serve.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Option(help="Training recipe, such as config/recipes/nnunet2d.toml.")],
-    data: Annotated[
-        Path, typer.Option(help="Folder of cases: case*/FLAIR.nii.gz with case*/lesion_mask.nii.gz.")
-    ],
+    data: Annotated[Path, typer.Option(help="Folder of cases: */FLAIR.nii.gz with */lesion_mask.nii.gz.")],
     out: Annotated[Path, typer.Option(help="Folder that the bundle is written to.")],
     fold: Annotated[int, typer.Option(help="Which fold of patients to hold out, from 0.")] = 0,
     work: Annotated[
@@ -96,13 +92,13 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for path, manifest in list_bundles(_folders(config))
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     table = Table("name", "version", "recipe", "Dice on held-out patients", "path")
     for row in rows:
         dice = "-" if row["dice"] is None else f"{row['dice']:.3f}"
         table.add_row(row["name"], row["version"], row["recipe"], dice, row["path"])
-    Console().print(table)
+    console.print(table)
 
 
 @app.command()
@@ -124,12 +120,57 @@ def show(
             "sha256": loaded.identity.sha256,
             "path": str(loaded.path),
         }
-        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        print_json(shown)
         return
-    Console().print(Markdown((loaded.path / "model_card.md").read_text(encoding="utf-8")))
+    console.print(Markdown((loaded.path / "model_card.md").read_text(encoding="utf-8")))
     typer.echo(f"sha256 {loaded.identity.sha256}\npath   {loaded.path}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of cases: */FLAIR.nii.gz with */lesion_mask.nii.gz.")],
+    bundle: Annotated[
+        str | None,
+        typer.Argument(help="name, name@version or a bundle's folder; default: the configured one."),
+    ] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this case; repeatable. Default: those the bundle names as held out."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a bundle on cases with expert masks, through the path that the node takes."""
+    from msnode.train.dataset import find_cases  # noqa: PLC0415 - SimpleITK takes half a second
+    from msnode.train.session import evaluate_held_out  # noqa: PLC0415 - as above
+
+    path = find_bundle(bundle or load_settings(config).model.bundle, _folders(config))
+    loaded = load_bundle(path, recipes.names())
+    wanted = set(case or loaded.manifest.evaluation.get("cases", ()))
+    cases = [c for c in find_cases(data) if c.name in wanted]
+    if missing := wanted - {c.name for c in cases}:
+        raise ConfigurationError(f"no case {', '.join(sorted(missing))} in {data}")
+    with spinner("evaluating"):
+        evaluation = evaluate_held_out(path, cases, lambda _: None)
+    if as_json:
+        print_json(evaluation)
+        return
+    table = Table(
+        "case", "Dice", "PPV", "sensitivity", "lesion F1", "lesions / expert", "ml / expert", box=None
+    )
+    for name, scores in {**evaluation["cases"], "mean": evaluation["mean"]}.items():
+        table.add_row(
+            name,
+            *(
+                "-" if scores[key] is None else f"{scores[key]:.3f}"
+                for key in ("dice", "ppv", "sensitivity", "lesion_f1")
+            ),
+            f"{scores['predicted_count']:g} / {scores['truth_count']:g}",
+            f"{scores['predicted_ml']:.1f} / {scores['truth_ml']:.1f}",
+        )
+    console.print(table)
 
 
 def _folders(config: Path | None) -> list[Path]:
     configured = load_settings(config).model.bundles_dir
-    return [builtin_folder()] if configured is None else [builtin_folder(), configured]
+    return [builtin_folder()] if configured is None else [configured, builtin_folder()]

@@ -30,7 +30,7 @@ errors = Console(stderr=True)
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def fail(message: str, *, code: int) -> int:

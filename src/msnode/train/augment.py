@@ -104,7 +104,7 @@ def training_transforms(
             *_intensity_transforms(table),
             RandomTransform(low_resolution, apply_probability=0.2),
             RandomTransform(
-                GaussianNoiseTransform(noise_variance=(0, table.noise_sigma)), apply_probability=0.25
+                GaussianNoiseTransform(noise_variance=(0, table.noise_variance)), apply_probability=0.25
             ),
             MirrorTransform(allowed_axes=MIRROR_AXES),
             RemoveLabelTansform(-1, 0),

@@ -1,6 +1,6 @@
 """From a folder of cases to the raw data set and the folds that nnU-Net trains on.
 
-A case is a folder `case*/` with `FLAIR.nii.gz` and `lesion_mask.nii.gz` on one grid. Images go through the
+A case is a folder with `FLAIR.nii.gz` and `lesion_mask.nii.gz` on one grid. Images go through the
 same preprocessing recipe that the node applies to a received series.
 """
 
@@ -61,7 +61,7 @@ def find_cases(folder: Path, same_patient: Iterable[Sequence[str]] = ()) -> tupl
     """The cases of a data folder, by name.
 
     Args:
-        folder: holds `case*/FLAIR.nii.gz`, `case*/lesion_mask.nii.gz` and maybe `patients.json`.
+        folder: holds `*/FLAIR.nii.gz`, `*/lesion_mask.nii.gz` and maybe `patients.json`.
         same_patient: groups of cases that show one patient; a `patients.json` (case → patient) goes first.
 
     Raises:
@@ -72,13 +72,13 @@ def find_cases(folder: Path, same_patient: Iterable[Sequence[str]] = ()) -> tupl
     if listed.exists():
         patients |= json.loads(listed.read_text(encoding="utf-8"))
     cases = []
-    for image in sorted(folder.glob("case*/FLAIR.nii.gz")):
+    for image in sorted(folder.glob("*/FLAIR.nii.gz")):
         name, mask = image.parent.name, image.parent / "lesion_mask.nii.gz"
         if not mask.exists():
             raise ConfigurationError(f"{name} has no lesion_mask.nii.gz")
         cases.append(Case(name, patients.get(name, name), image, mask))
     if not cases:
-        raise ConfigurationError(f"no case*/FLAIR.nii.gz in {folder}")
+        raise ConfigurationError(f"no */FLAIR.nii.gz in {folder}")
     return tuple(cases)
 
 

@@ -56,7 +56,7 @@ class AugmentationTable(_Table):
     gamma: Span
     contrast: Span
     brightness: Span
-    noise_sigma: float
+    noise_variance: float
     blur_sigma: Span
     low_resolution: Span
     bias_field: float

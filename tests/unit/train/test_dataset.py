@@ -61,7 +61,7 @@ def test_a_case_without_a_mask_is_refused(data):
 
 
 def test_a_folder_without_cases_is_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"no case\*/FLAIR"):
+    with pytest.raises(ConfigurationError, match=r"no \*/FLAIR"):
         find_cases(tmp_path)
 
 
