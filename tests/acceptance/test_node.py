@@ -130,6 +130,7 @@ def test_an_interrupted_series_is_not_read_until_it_is_complete(running_node, or
     )  # ended after its waiting time
     (held,) = [j for j in running_node.jobs() if j["study_instance_uid"] == study]
     assert held["state"] == "receiving"
+    assert "cut off" in held["reason"]
     assert results(orthanc, study) == []
     send(files, running_node.port)
     details = running_node.wait_for_job(study=study)

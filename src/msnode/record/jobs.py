@@ -198,6 +198,12 @@ def move(tx: Transaction, job: Job, to: JobState, *, at: datetime, why: str, **f
     return moved
 
 
+def explain(tx: Transaction, job: Job, why: str) -> None:
+    """Say why a job stays in its state; nothing where it has moved on since."""
+    unchanged = (schema.job.c.id == job.id) & (schema.job.c.state == job.state)
+    tx.execute(schema.job.update().where(unchanged).values(reason=why))
+
+
 def start(tx: Transaction, job_id: int, *, at: datetime, **facts: Any) -> Job | None:
     """Take the job up: `running`, one attempt more, the recorded start set where there is none yet.
 

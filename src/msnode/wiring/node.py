@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from msnode.deliver.destination import Destination
+    from msnode.domain import StudyArrivals
     from msnode.record.database import Transaction
     from msnode.record.jobs import Job
     from msnode.record.work import Work
@@ -166,30 +167,43 @@ def run_receiver(settings: Settings) -> None:
     dispatch = Dispatcher(engine)
     try:
         while not stop.wait(_ASSEMBLE_S):
-            _queue_complete_studies(database, arrivals, timers, dispatch)
+            _look_at_studies(database, arrivals, timers, dispatch)
     finally:
         receiver.stop()
         engine.stop()
         database.close()
 
 
-def _queue_complete_studies(
-    database: Database, arrivals: Arrivals, timers: Timers, dispatch: Dispatcher
-) -> None:
+def _look_at_studies(database: Database, arrivals: Arrivals, timers: Timers, dispatch: Dispatcher) -> None:
     try:
         for study in arrivals.waiting_studies():
             verdict = assess(study, datetime.now(UTC), timers)
-            if not verdict.complete:
-                continue
-            with database.write() as tx:
-                job = jobs.find(tx, study.job_id)
-                if job is None or job.state != JobState.RECEIVING:
-                    continue
-                job = jobs.move(tx, job, JobState.QUEUED, at=datetime.now(UTC), why=verdict.reason)
-                dispatch(tx, job)
-            log.info("study complete", job_id=job.id, study_instance_uid=job.study_instance_uid)
+            if verdict.complete:
+                _queue(database, study, verdict.reason, dispatch)
+            elif verdict.next_look_at is None:
+                _hold(database, study, verdict.reason)
     except OutOfResources as error:
         log.warning("studies not looked at", error=error)  # the next look comes in half a second
+
+
+def _queue(database: Database, study: StudyArrivals, why: str, dispatch: Dispatcher) -> None:
+    with database.write() as tx:
+        job = jobs.find(tx, study.job_id)
+        if job is None or job.state != JobState.RECEIVING:
+            return
+        dispatch(tx, jobs.move(tx, job, JobState.QUEUED, at=datetime.now(UTC), why=why))
+    log.info("study complete", job_id=job.id, study_instance_uid=study.study_instance_uid)
+
+
+def _hold(database: Database, study: StudyArrivals, why: str) -> None:
+    """Say once why a study waits that time alone will not complete."""
+    with database.read() as tx:
+        job = jobs.find(tx, study.job_id)
+    if job is None or job.reason == why:
+        return
+    with database.write() as tx:
+        jobs.explain(tx, job, why)
+    log.warning("study held", job_id=job.id, study_instance_uid=study.study_instance_uid)
 
 
 def run_worker(settings: Settings) -> None:

@@ -122,3 +122,17 @@ def test_former_is_the_last_revision_with_results(record):
     with record.database.read() as tx:
         assert jobs.former(tx, record.job(3)).id == 1
         assert jobs.former(tx, record.job(1)) is None
+
+
+def test_a_waiting_job_says_why_without_a_transition(record):
+    record.add()
+    with record.database.write() as tx:
+        jobs.explain(tx, record.job(), "1 of 1 series cut off")
+    assert (record.job().state, record.job().reason) == (JobState.RECEIVING, "1 of 1 series cut off")
+    with record.database.read() as tx:
+        assert len(administration.show(tx, 1).transitions) == 1
+    old = record.job()
+    record.move(JobState.CANCELLED)
+    with record.database.write() as tx:
+        jobs.explain(tx, old, "too late")
+    assert record.job().reason == "test"
