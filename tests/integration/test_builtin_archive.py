@@ -68,9 +68,15 @@ def test_what_is_sent_can_be_looked_up_by_study(running_pacs, sender, study, tmp
     assert set(running_pacs.results(uid)) == set(stored)
 
 
+def _children():
+    """Processes below this one; some belong to the session's peers."""
+    return set(psutil.Process().children(recursive=True))
+
+
 def test_the_processes_of_a_pacs_are_gone_after_it(study, tmp_path):
+    before = _children()
     with pacs.start_archive(tmp_path) as started:
-        children = psutil.Process().children(recursive=True)
+        children = _children() - before
         assert children
         address = started.address
     assert not any(child.is_running() for child in children)
@@ -79,11 +85,11 @@ def test_the_processes_of_a_pacs_are_gone_after_it(study, tmp_path):
 
 
 def test_a_failure_ends_the_processes_too(tmp_path):
-    children = []
+    before, children = _children(), set()
 
     def interrupted():
         with pacs.start_archive(tmp_path):
-            children.extend(psutil.Process().children(recursive=True))
+            children.update(_children() - before)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
