@@ -10,7 +10,9 @@ _UTC = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    """Create every table."""
     _create_arrivals()
+    _create_associations()
     _create_jobs()
     _create_results()
     _create_memory()
@@ -77,6 +79,9 @@ def _create_arrivals() -> None:
         sqlite_where=sa.text("superseded = 0"),
         postgresql_where=sa.text("NOT superseded"),
     )
+
+
+def _create_associations() -> None:
     op.create_table(
         "association",
         sa.Column("association_id", sa.String(64), nullable=False),
