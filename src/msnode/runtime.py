@@ -129,8 +129,13 @@ def open_runtime(
         threads: CPU threads.
 
     Raises:
-        ConfigurationError: the device is not there.
+        ConfigurationError: the device is not there, or torch is not installed for it.
     """
     if choose_device(device) == "cuda":
-        return TorchRuntime(module(), "cuda")
+        try:
+            return TorchRuntime(module(), "cuda")
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"CUDA needs {error.name}: install msnode[gpu], or set model.device to cpu"
+            ) from None
     return OpenVinoRuntime(model, threads)

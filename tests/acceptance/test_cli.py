@@ -72,6 +72,18 @@ def test_a_port_that_is_taken_ends_the_node_with_one_line(config, orthanc):
     assert str(orthanc.dicom_port) in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [('bundle = "absent"', "model.bundle: no bundle 'absent'"), ('device = "cuda"', "no CUDA device")],
+)
+def test_a_model_that_is_not_there_ends_the_node(config, setting, says, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    config.write_text(f"{config.read_text()}\n[model]\n{setting}\n")
+    done = msnode("serve", "--config", config)
+    assert done.returncode == 2
+    assert any(says in line for line in done.stderr.splitlines() if line.startswith("msnode: "))
+
+
 def test_echo_says_that_nobody_is_there(config):
     done = msnode("echo", "pacs", "--config", config)
     assert done.returncode == 1

@@ -16,8 +16,9 @@ from rich.table import Table
 from msnode.cli.output import ConfigOption, JsonOption, console, print_json, spinner
 from msnode.errors import ConfigurationError
 from msnode.preprocess import recipes
-from msnode.segment.bundle import builtin_folder, find_bundle, list_bundles, load_bundle
+from msnode.segment.bundle import find_bundle, list_bundles, load_bundle
 from msnode.settings import load_settings
+from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
     from msnode.train.session import Progress as Step
@@ -172,5 +173,4 @@ def evaluate(
 
 
 def _folders(config: Path | None) -> list[Path]:
-    configured = load_settings(config).model.bundles_dir
-    return [builtin_folder()] if configured is None else [configured, builtin_folder()]
+    return bundle_folders(load_settings(config))

@@ -24,6 +24,7 @@ from msnode.series.assemble import Timers, assess
 from msnode.settings import DicomDestination
 from msnode.store import Store
 from msnode.wiring.existing import existing_record
+from msnode.wiring.model import check_model
 from msnode.wiring.supervisor import StopSignal, supervise
 from msnode.worker import InferenceChild, Limits, Worker
 
@@ -207,8 +208,13 @@ def _hold(database: Database, study: StudyArrivals, why: str) -> None:
 
 
 def run_worker(settings: Settings) -> None:
-    """Read queued jobs, one at a time, until told to stop."""
+    """Read queued jobs, one at a time, until told to stop.
+
+    Raises:
+        ConfigurationError: see `check_model`.
+    """
     stop = StopSignal()
+    check_model(settings)
     prepare(settings)
     database, engine = Database(settings.database_url), Engine(settings.database_url)
     limits = Limits(settings.model.time_limit_s, settings.model.memory_limit_mb * 2**20)

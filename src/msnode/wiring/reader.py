@@ -12,10 +12,11 @@ from msnode.pipeline import ReadingRules, read_study
 from msnode.preprocess import recipes
 from msnode.record import deliveries, jobs
 from msnode.resultset import describe, read_result, write_result_set
-from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle
+from msnode.segment.bundle import find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.series.select import SelectionRules
 from msnode.series.volume import group_series, read_instance
+from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +41,10 @@ class Reader:
     """
 
     def __init__(self, settings: Settings) -> None:
-        folders = [builtin_folder()]
-        if settings.model.bundles_dir:
-            folders.insert(0, settings.model.bundles_dir)
         self._settings = settings
-        self.bundle = load_bundle(find_bundle(settings.model.bundle, folders), recipes.names())
+        self.bundle = load_bundle(
+            find_bundle(settings.model.bundle, bundle_folders(settings)), recipes.names()
+        )
         manifest = self.bundle.manifest
         self._predictor: Predictor | None = None
         self._rules = ReadingRules(
