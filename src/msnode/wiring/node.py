@@ -273,7 +273,12 @@ RUN: Mapping[str, Callable[[Settings], None]] = {
 
 
 def run_all(settings: Settings, config: Path | None) -> None:
-    """Every role, supervised."""
+    """Every role, supervised.
+
+    Raises:
+        ConfigurationError: model, device or data_dir is not there, or a role refused to start.
+    """
+    check_model(settings)
     prepare(settings)
     open_store(settings).sweep()
     log.info("node starting", version=msnode.__version__)
