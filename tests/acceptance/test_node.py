@@ -21,7 +21,7 @@ REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 NAME = "Sentinel^Patience"
-PATIENT_ID = "ID-SENTINEL-4711"
+PATIENT_ID = "ID-SENTINEL-QUOKKA"
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_no_patient_data_reaches_the_log(running_node, orthanc, tmp_path):
     assert running_node.wait_for_job(study=study)["job"]["state"] == "completed"
     log = running_node.log.read_text()
     assert study in log
-    assert not re.search("sentinel|19571104|4711", log, re.IGNORECASE)
+    assert not re.search("sentinel|19571104|quokka", log, re.IGNORECASE)
 
 
 def test_a_destination_that_is_down_gets_its_results_later_even_after_a_restart(tmp_path):

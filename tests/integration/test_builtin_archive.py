@@ -98,6 +98,15 @@ def test_a_failure_ends_the_processes_too(tmp_path):
     assert not any(child.is_running() for child in children)
 
 
+@pytest.fixture
+def _ctrl_c_works():
+    """Ctrl-C ends this process; a shell's background jobs are started with it switched off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_works")
 def test_ctrl_c_while_a_process_starts_ends_it(tmp_path, monkeypatch):
     started = []
     popen = subprocess.Popen
