@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msnode.encode import to_bytes
-from msnode.pipeline import selection_digest
+from msnode.pipeline import REJECTED, selection_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,23 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
         )
     result = describe(reading, outputs)
     result["files"] = sorted([*(path.name for path in folder.iterdir()), RESULT_FILE])
-    (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _write_result(result, folder)
     return result
+
+
+def write_refusal(reason: str, folder: Path) -> dict[str, Any]:
+    """Write the `result.json` of files that hold not even a study to report on; returns its content."""
+    result: dict[str, Any] = {
+        "status": REJECTED, "reason": reason, "series_instance_uid": None, "lesion_count": None,
+        "lesion_volume_mm3": None, "lesions": [], "outputs": [], "model": None, "timings_s": {},
+        "files": [RESULT_FILE],
+    }  # fmt: skip
+    _write_result(result, folder)
+    return result
+
+
+def _write_result(result: dict[str, Any], folder: Path) -> None:
+    (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from msnode.cli.output import ConfigOption, JsonOption, console, print_json
 from msnode.errors import InvalidTransition
@@ -41,7 +42,7 @@ def list_jobs(
         return
     table = Table("job", "rev", "state", "since (UTC)", "lesions", "ml", "study", "why", box=None)
     for job in found:
-        table.add_row(*_row(job))
+        table.add_row(*map(Text, _row(job)))
     console.print(table)
 
 
@@ -110,18 +111,21 @@ def _print_details(details: JobDetails) -> None:
     for each in details.series:
         series.add_row(
             each.series_instance_uid, each.modality, str(each.instance_count),
-            reasons.get(each.series_instance_uid, ""),
+            Text(reasons.get(each.series_instance_uid, "")),
         )  # fmt: skip
     console.print(series)
     console.print(_deliveries(details))
     steps = Table("at (UTC)", "state", "why", box=None)
     for step in details.transitions:
-        steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, step.reason)
+        steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, Text(step.reason))
     console.print(steps)
 
 
 def _deliveries(details: JobDetails) -> Table:
-    """One line for all objects of a kind that stand alike at a destination: an overlay is many."""
+    """One line for all objects of a kind that stand alike at a destination: an overlay is many.
+
+    Notes are `Text`: what a peer said may hold brackets, which a table takes for markup.
+    """
     table = Table("destination", "objects", "state", "tries", "status", "next try (UTC)", "note", box=None)
     alike = Counter(
         (
@@ -132,7 +136,7 @@ def _deliveries(details: JobDetails) -> Table:
         for owed in details.deliveries
     )  # fmt: skip
     for (destination, kind, *rest), count in alike.items():
-        table.add_row(destination, f"{count} {kind}", *rest)
+        table.add_row(destination, f"{count} {kind}", *map(Text, rest))
     return table
 
 

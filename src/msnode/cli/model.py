@@ -142,6 +142,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a bundle on cases with expert masks, through the path that the node takes."""
+    from msnode.train.card import score_cells  # noqa: PLC0415 - with the next two
     from msnode.train.dataset import find_cases  # noqa: PLC0415 - SimpleITK takes half a second
     from msnode.train.session import evaluate_held_out  # noqa: PLC0415 - as above
 
@@ -160,15 +161,7 @@ def evaluate(
         "case", "Dice", "PPV", "sensitivity", "lesion F1", "lesions / expert", "ml / expert", box=None
     )
     for name, scores in {**evaluation["cases"], "mean": evaluation["mean"]}.items():
-        table.add_row(
-            name,
-            *(
-                "-" if scores[key] is None else f"{scores[key]:.3f}"
-                for key in ("dice", "ppv", "sensitivity", "lesion_f1")
-            ),
-            f"{scores['predicted_count']:g} / {scores['truth_count']:g}",
-            f"{scores['predicted_ml']:.1f} / {scores['truth_ml']:.1f}",
-        )
+        table.add_row(*score_cells(name, scores, ("dice", "ppv", "sensitivity", "lesion_f1")))
     console.print(table)
 
 

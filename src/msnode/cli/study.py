@@ -39,6 +39,7 @@ def segment(
     """
     settings = load_settings(config)
     _check_empty(out)
+    from msnode.resultset import write_refusal  # noqa: PLC0415 - as below
     from msnode.wiring.reader import read_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def segment(
             try:
                 result = read_folder(path, staging, settings)
             except Rejected as refusal:
-                result = _refused(str(refusal), staging)
+                result = write_refusal(str(refusal), staging)
         _publish(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -73,17 +74,6 @@ def _publish(staging: Path, out: Path) -> None:
             (out / Path(name).name).unlink(missing_ok=True)
     for file in staging.iterdir():
         file.replace(out / file.name)
-
-
-def _refused(reason: str, folder: Path) -> dict[str, Any]:
-    """The result of a folder in which there is not even a study to report on."""
-    result: dict[str, Any] = {
-        "status": "rejected", "reason": reason, "series_instance_uid": None, "lesion_count": None,
-        "lesion_volume_mm3": None, "lesions": [], "outputs": [], "model": None, "timings_s": {},
-        "files": [_RESULT_FILE],
-    }  # fmt: skip
-    (folder / _RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return result
 
 
 def _report(result: dict[str, Any], out: Path, *, as_json: bool) -> None:

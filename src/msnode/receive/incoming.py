@@ -17,7 +17,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from msnode.errors import NotReadable
-from msnode.identity import EQUIPMENT
+from msnode.identity import is_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,10 +143,7 @@ def _filing(header: Dataset) -> Filing:
         patient_key=(text("IssuerOfPatientID"), text("PatientID")),
         slice_position_mm=_slice_position(header),
         frame_count=_frame_count(header),
-        own=any(
-            str(item.get("Manufacturer") or "").strip().lower() == EQUIPMENT
-            for item in header.get("ContributingEquipmentSequence") or ()
-        ),
+        own=is_own(header),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.uid import UID, MRImageStorage
 
 from msnode.errors import NotAVolume
-from msnode.identity import EQUIPMENT
+from msnode.identity import is_own
 from msnode.series.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
 
 if TYPE_CHECKING:
@@ -146,14 +146,6 @@ def describe(series: Series) -> Description:
         is_3d=acquisition == "3D" or (acquisition != "2D" and step is not None and step < _SLICE_3D_MM),
         pixel_mm=0.0 if spacing is None else float(spacing.max()),
         corrections=len(image_type & _CORRECTED_TYPES),
-    )
-
-
-def is_own(header: Dataset) -> bool:
-    """Whether a node made the object: Contributing Equipment (0018,A001) names it."""
-    return any(
-        text(item, "Manufacturer").strip().lower() == EQUIPMENT
-        for item in header.get("ContributingEquipmentSequence") or ()
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from msnode.train.recipe import TrainingRecipe
 
@@ -70,10 +70,15 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, scores: Mapping[str, Any]) -> str:
-    figures = ["-" if scores[c] is None else f"{scores[c]:.3f}" for c in _COLUMNS]
+    return _line(score_cells(name, scores, _COLUMNS))
+
+
+def score_cells(name: str, scores: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """One table row: the case, the named shares, lesions found / expert, ml found / expert."""
+    figures = ["-" if scores[c] is None else f"{scores[c]:.3f}" for c in columns]
     counts = f"{scores['predicted_count']:g} / {scores['truth_count']:g}"
     volumes = f"{scores['predicted_ml']:.1f} / {scores['truth_ml']:.1f}"
-    return _line([name, *figures, counts, volumes])
+    return [name, *figures, counts, volumes]
 
 
 def _line(cells: list[str]) -> str:

@@ -12,6 +12,7 @@ _UTC = sa.DateTime(timezone=True)
 def upgrade() -> None:
     """Create every table."""
     _create_arrivals()
+    _create_instances()
     _create_associations()
     _create_jobs()
     _create_results()
@@ -52,6 +53,9 @@ def _create_arrivals() -> None:
         ),
     )
     op.create_index("ix_series_series_instance_uid", "series", ["series_instance_uid"], unique=False)
+
+
+def _create_instances() -> None:
     op.create_table(
         "instance",
         sa.Column("id", sa.Integer(), nullable=False),

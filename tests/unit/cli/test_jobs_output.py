@@ -1,0 +1,25 @@
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from msnode.cli.jobs import _deliveries
+from msnode.record.deliveries import DeliveryState
+
+
+def test_what_a_peer_says_is_shown_as_it_is():
+    owed = SimpleNamespace(
+        destination="pacs",
+        result=SimpleNamespace(kind="overlay"),
+        state=DeliveryState.PENDING,
+        attempts=2,
+        status=0xA700,
+        next_try_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        note="full [/bold] [red]",
+    )
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(_deliveries(SimpleNamespace(deliveries=[owed, owed])))
+    assert "2 overlay" in captured.get()
+    assert "0xA700" in captured.get()
+    assert "full [/bold] [red]" in captured.get()
