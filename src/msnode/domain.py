@@ -257,15 +257,41 @@ class Prepared:
         grid: the prepared grid (shape as data.shape[1:]).
         source: the grid to return to.
         recipe: name of the recipe that made it.
+        brain: uint8 (slice, row, column) on `grid`: 0 outside, 1 brain, 2 ventricles; None where the recipe
+            strips no skull.
+        warnings: what a reader of the result should know of the preparation, one sentence each.
     """
 
     data: NDArray[np.float32]
     grid: Grid
     source: Grid
     recipe: str
+    brain: NDArray[np.uint8] | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _freeze(self.data)
+        if self.brain is not None:
+            _freeze(self.brain)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a bundle's networks say about a prepared volume.
+
+    Attributes:
+        probability: float32 (class, slice, row, column): softmax of the logits' mean over the members
+            (folds and mirror images).
+        spread: float32 (slice, row, column): standard deviation over the members of the last class'
+            probability; zeros where there is one member.
+    """
+
+    probability: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _freeze(self.probability)
+        _freeze(self.spread)
 
 
 @dataclass(frozen=True)
@@ -279,6 +305,9 @@ class Lesion:
         centroid_lps_mm: mean position of its voxels, LPS mm.
         longest_in_plane_mm: largest distance between voxel centres of one slice, plus one voxel, mm.
         mean_probability: mean lesion probability inside it, 0-1.
+        spread: mean standard deviation of that probability over the ensemble's members, 0-0.5.
+        confidence: calibrated probability that an expert would mark it, 0-1; None where the bundle is
+            not calibrated.
     """
 
     label: int
@@ -287,6 +316,8 @@ class Lesion:
     centroid_lps_mm: tuple[float, float, float]
     longest_in_plane_mm: float
     mean_probability: float
+    spread: float = 0.0
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
