@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,33 +20,62 @@ if TYPE_CHECKING:
 _CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
 
-def find_lesions(probability: Volume, *, threshold: float, min_volume_mm3: float) -> LesionMap:
+def find_lesions(
+    probability: Volume, *, threshold: float, min_volume_mm3: float, spread: Volume | None = None
+) -> LesionMap:
     """Lesions: 26-connected components of `probability` >= `threshold`, at least `min_volume_mm3` large.
 
     Args:
         probability: lesion probability 0-1 (slice, row, column) on the source grid.
         threshold: smallest probability that counts as lesion.
         min_volume_mm3: smaller components are dropped.
+        spread: standard deviation of that probability over the ensemble's members, on the same grid;
+            without it the lesions' spread is 0.
 
     Returns:
         The lesion map; labels run from 1 by falling volume, ties by position in the array, so that
-        one input always gives one numbering.
+        one input always gives one numbering. Confidence is filled in by who knows the bundle.
+
+    Raises:
+        ValueError: `spread` lies on another grid.
     """
     grid = probability.grid
-    components, count = ndimage.label(probability.data >= threshold, structure=_CONNECTED_26)
-    boxes = ndimage.find_objects(components)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    if spread is not None and not spread.grid.same_as(grid):
+        raise ValueError("probability and spread lie on different grids")
+    labels = np.zeros(grid.shape, dtype=np.int32)  # takes memory only where lesions are written
+    mask = probability.data >= threshold
+    corner = _bounds(mask)
+    components, count = ndimage.label(mask[corner], structure=_CONNECTED_26)
+    sizes = np.bincount(components[mask[corner]], minlength=count + 1)
     smallest = min_volume_mm3 / grid.voxel_volume_mm3 - 1e-6
     kept = [i for i in range(1, count + 1) if sizes[i] >= smallest]
     kept.sort(key=lambda i: (-int(sizes[i]), i))
-    labels = np.zeros(grid.shape, dtype=np.int32)
+    boxes = ndimage.find_objects(components)
     lesions = []
     for label, component in enumerate(kept, start=1):
-        box = boxes[component - 1]
-        inside = components[box] == component
+        small = boxes[component - 1]
+        inside = components[small] == component
+        box = tuple(slice(b.start + c.start, b.stop + c.start) for b, c in zip(small, corner, strict=True))
         labels[box][inside] = label
-        lesions.append(_describe(label, inside, box, probability.data[box], grid))
+        lesion = _describe(label, inside, box, probability.data[box], grid)
+        if spread is not None:
+            lesion = replace(lesion, spread=float(spread.data[box][inside].mean(dtype=np.float64)))
+        lesions.append(lesion)
     return LesionMap(labels=labels, grid=grid, lesions=tuple(lesions))
+
+
+def is_uncertain(lesion: Lesion, mark_below: float) -> bool:
+    """Whether results mark a lesion: its confidence is known and lies under `mark_below`."""
+    return lesion.confidence is not None and lesion.confidence < mark_below
+
+
+def _bounds(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box that holds every True voxel; the first voxel where there is none."""
+    box = []
+    for axis in range(mask.ndim):
+        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 1))
+    return tuple(box)
 
 
 def _describe(

@@ -10,32 +10,32 @@ from typing import TYPE_CHECKING, Protocol
 
 from msnode.domain import FLAIR
 from msnode.encode import encode_rejection, encode_results
-from msnode.errors import Rejected
+from msnode.errors import OutsideModelScope, Rejected
 from msnode.lesions import find_lesions
 from msnode.measure.burden import measure
 from msnode.preprocess import recipes
-from msnode.segment.scope import outside_scope
+from msnode.segment.confidence import with_confidence
+from msnode.segment.scope import REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
 from msnode.series.select import SelectionRules, select
 from msnode.series.volume import to_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from msnode.domain import (
         Findings,
         Instance,
         LesionMap,
         Output,
+        Prediction,
         Prepared,
         Provenance,
         Selection,
         Series,
         SourceVolume,
     )
-    from msnode.segment.bundle import Scope
+    from msnode.preprocess.brain import Extractor
+    from msnode.segment.bundle import Calibration, Scope
 
 COMPLETED = "completed"
 REJECTED = "rejected"
@@ -50,19 +50,35 @@ class Network(Protocol):
     def runtime_name(self) -> str:
         """What runs it and in which precision."""
 
-    def predict(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Probability (class, slice, row, column) on the prepared grid."""
+    @property
+    def extract(self) -> Extractor | None:
+        """Finds the brain for recipes that strip the skull; None where the bundle's does not."""
+
+    def predict(self, prepared: Prepared) -> Prediction:
+        """Probability and spread on the prepared grid; the last class is the lesion's."""
 
 
 @dataclass(frozen=True)
 class ReadingRules:
-    """What a reading depends on beside pixels and weights."""
+    """What a reading depends on beside pixels and weights.
+
+    Attributes:
+        selection: limits of the rules that pick the FLAIR.
+        recipe: name of the preprocessing recipe.
+        scope: what the bundle has seen in training.
+        threshold: smallest lesion probability that counts.
+        min_volume_mm3: smallest lesion.
+        calibration: from a lesion's numbers to its confidence; None gives no confidence.
+        mark_below_confidence: lesions of lower confidence are marked in every result.
+    """
 
     selection: SelectionRules
     recipe: str
     scope: Scope
     threshold: float
     min_volume_mm3: float
+    calibration: Calibration | None = None
+    mark_below_confidence: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +94,9 @@ class Reading:
         source: the series as a volume; None where it is none.
         lesion_map: lesions on the source grid; None unless completed.
         findings: the numbers; None unless completed.
+        scope: the comparison with the model's training range; None where it was not reached.
+        brain_volume_ml: brain and ventricles inside the stack, ml; None where it was not measured.
+        mark_below_confidence: lesions of lower confidence are marked.
         outputs: the objects for the PACS, in the order in which they should arrive.
         timings_s: seconds per stage.
     """
@@ -90,6 +109,9 @@ class Reading:
     source: SourceVolume | None = None
     lesion_map: LesionMap | None = None
     findings: Findings | None = None
+    scope: ScopeVerdict | None = None
+    brain_volume_ml: float | None = None
+    mark_below_confidence: float = 0.0
     timings_s: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -160,7 +182,11 @@ def read_study(
             return Reading(PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds)
         with clock.stage("encode"):
             outputs = encode_rejection(_candidates(study, selection), str(refusal), provenance)
-        return Reading(REJECTED, str(refusal), selection, provenance, outputs, timings_s=clock.seconds)
+        outside = isinstance(refusal, OutsideModelScope)
+        return Reading(
+            REJECTED, str(refusal), selection, provenance, outputs,
+            scope=ScopeVerdict(REFUSAL, (str(refusal),)) if outside else None, timings_s=clock.seconds,
+        )  # fmt: skip
 
 
 def _read_series(
@@ -172,34 +198,53 @@ def _read_series(
 ) -> Reading:
     with clock.stage("volume"):
         source = to_volume(selection.series[FLAIR])
-        outside = outside_scope(rules.scope, source.volume.grid, source.frames[0].instance.header)
-        source = replace(source, warnings=source.warnings + outside)
-    with clock.stage("preprocess"):
-        prepared = recipes.get(rules.recipe).apply(source.volume)
     with clock.stage("model"):
         network = load_network()
-    with clock.stage("segment"):
-        probability = network.predict(prepared)
-    with clock.stage("restore"):
-        lesion_probability = recipes.restore(probability[1], prepared)
+    provenance = replace(provenance, runtime=network.runtime_name)
+    with clock.stage("preprocess"):
+        prepared = recipes.get(rules.recipe).apply(source.volume, network.extract)
+        header = source.frames[0].instance.header
+        scope = judge_scope(rules.scope, source.volume.grid, header, prepared)
+        scope.raise_refusal()
+        quality = tuple(f"Low quality: {text}." for text in prepared.warnings)
+        source = replace(source, warnings=source.warnings + scope.sentences + quality)
+        brain_ml = brain_volume_ml(prepared)
+    lesion_map = _lesions(network, prepared, rules, clock)
     with clock.stage("measure"):
-        lesion_map = find_lesions(
-            lesion_probability, threshold=rules.threshold, min_volume_mm3=rules.min_volume_mm3
-        )
         findings = measure(
             lesion_map,
             patient_key=patient_key(source.frames[0].instance),
             series_instance_uid=source.series.series_instance_uid,
             bundle_sha256=provenance.model.sha256 if provenance.model else "",
         )
-    provenance = replace(provenance, runtime=network.runtime_name)
     with clock.stage("encode"):
-        outputs = encode_results(source, lesion_map, findings, provenance)
+        outputs = encode_results(
+            source, lesion_map, findings, provenance, mark_below=rules.mark_below_confidence
+        )
     reason = f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3"
     return Reading(
         COMPLETED, reason, selection, provenance, outputs, source, lesion_map, findings,
+        scope=scope, brain_volume_ml=brain_ml, mark_below_confidence=rules.mark_below_confidence,
         timings_s=clock.seconds,
     )  # fmt: skip
+
+
+def _lesions(network: Network, prepared: Prepared, rules: ReadingRules, clock: _Clock) -> LesionMap:
+    """Lesions on the source grid, with their confidence where the bundle is calibrated.
+
+    Of a large volume the arrays on the source grid are the most of the memory: of the classes only the
+    lesion's is brought there, and the spread only where the members differ.
+    """
+    with clock.stage("segment"):
+        prediction = network.predict(prepared)
+    with clock.stage("restore"):
+        probability = recipes.restore(prediction.probability[-1], prepared)
+        spread = recipes.restore(prediction.spread, prepared) if prediction.spread.any() else None
+    with clock.stage("lesions"):
+        found = find_lesions(
+            probability, threshold=rules.threshold, min_volume_mm3=rules.min_volume_mm3, spread=spread
+        )
+        return with_confidence(found, rules.calibration)
 
 
 def patient_key(instance: Instance) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msnode.encode import to_bytes
+from msnode.lesions import is_uncertain
 from msnode.pipeline import REJECTED, selection_digest
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from msnode.domain import Findings, Output
     from msnode.pipeline import Reading
+    from msnode.segment.scope import ScopeVerdict
 
 RESULT_FILE = "result.json"
 LESION_MAP_FILE = "lesion_map.npz"
@@ -30,8 +32,9 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
     """Write every object of `reading`, the lesion map and `result.json` into `folder`.
 
     Returns:
-        What `result.json` holds: status, reason, series, lesions (volumes in mm3, centroids in LPS mm),
-        outputs with the SHA-256 of each file, model, timings in seconds.
+        What `result.json` holds: status, reason, series, scope verdict, brain volume in ml, lesions (volumes
+        in mm3, centroids in LPS mm, confidence 0-1 or null), outputs with the SHA-256 of each file, model,
+        timings in seconds.
     """
     counts: dict[str, int] = {}
     outputs = []
@@ -52,8 +55,8 @@ def write_refusal(reason: str, folder: Path) -> dict[str, Any]:
     """Write the `result.json` of files that hold not even a study to report on; returns its content."""
     result: dict[str, Any] = {
         "status": REJECTED, "reason": reason, "series_instance_uid": None, "lesion_count": None,
-        "lesion_volume_mm3": None, "lesions": [], "outputs": [], "model": None, "timings_s": {},
-        "files": [RESULT_FILE],
+        "lesion_volume_mm3": None, "brain_volume_ml": None, "scope": None, "lesions": [], "outputs": [],
+        "model": None, "timings_s": {}, "files": [RESULT_FILE],
     }  # fmt: skip
     _write_result(result, folder)
     return result
@@ -93,7 +96,9 @@ def describe(reading: Reading, outputs: Sequence[dict[str, str]]) -> dict[str, A
         "series_instance_uid": reading.flair.series_instance_uid if reading.flair else None,
         "lesion_count": reading.findings.count if reading.findings else None,
         "lesion_volume_mm3": round(reading.findings.total_volume_mm3, 3) if reading.findings else None,
-        "lesions": _lesions(reading.findings),
+        "brain_volume_ml": None if reading.brain_volume_ml is None else round(reading.brain_volume_ml, 1),
+        "scope": _scope(reading.scope),
+        "lesions": _lesions(reading.findings, reading.mark_below_confidence),
         "outputs": list(outputs),
         "model": asdict(model) if model else None,
         "msnode_version": provenance.msnode_version,
@@ -109,7 +114,11 @@ def describe(reading: Reading, outputs: Sequence[dict[str, str]]) -> dict[str, A
     }
 
 
-def _lesions(findings: Findings | None) -> list[dict[str, Any]]:
+def _scope(verdict: ScopeVerdict | None) -> dict[str, Any] | None:
+    return {"kind": verdict.kind, "sentences": list(verdict.sentences)} if verdict else None
+
+
+def _lesions(findings: Findings | None, mark_below: float) -> list[dict[str, Any]]:
     return [
         {
             "tracking_uid": f.tracking_uid,
@@ -118,6 +127,9 @@ def _lesions(findings: Findings | None) -> list[dict[str, Any]]:
             "centroid_lps_mm": [round(v, 3) for v in f.lesion.centroid_lps_mm],
             "longest_in_plane_mm": round(f.lesion.longest_in_plane_mm, 3),
             "mean_probability": round(f.lesion.mean_probability, 4),
+            "spread": round(f.lesion.spread, 4),
+            "confidence": None if f.lesion.confidence is None else round(f.lesion.confidence, 4),
+            "low_confidence": is_uncertain(f.lesion, mark_below),
         }
         for f in (findings.lesions if findings else ())
     ]

@@ -6,6 +6,7 @@ Asking for a device that the machine does not have is an error; nothing falls ba
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,15 +14,22 @@ import numpy as np
 from msnode.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import openvino
     import torch
     from numpy.typing import NDArray
 
 
+_BATCH = 16
+"""Slices a network sees at once on CUDA."""
+_MOST_STREAMS = 16
+"""Slices computed at once: each keeps working memory of its own."""
+
+
 class Runtime(Protocol):
-    """A loaded network.
+    """One or several loaded networks of one architecture.
 
     Attributes:
         name: engine, device and precision, such as "openvino-cpu-f32"; recorded with every result.
@@ -30,57 +38,88 @@ class Runtime(Protocol):
     name: str
 
     def run(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, class, row, column) of slices (n, channel, row, column)."""
+        """Logits (network, n, class, row, column) of slices (n, channel, row, column)."""
         ...
 
 
 class OpenVinoRuntime:
-    """OpenVINO on the CPU in float32.
+    """OpenVINO on the CPU: one slice a thread, which needs no synchronisation within a network.
+
+    In bfloat16 where the processor computes in it (AVX512_BF16 or AMX), else in float32.
 
     Args:
-        model: intermediate representation (.xml, its .bin beside it).
-        threads: number of threads; None leaves the choice to OpenVINO (all cores).
+        model: one input (1, channel, row, column), one output (1, class, row, column) a network.
+        threads: number of threads; None means one for each core that this process may use.
+        cache_dir: where compiled models are kept for the next start; None compiles anew.
+        precision: "bf16" or "f32"; None chooses.
     """
 
-    name = "openvino-cpu-f32"
-
-    def __init__(self, model: Path, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: openvino.Model,
+        threads: int | None = None,
+        cache_dir: Path | None = None,
+        precision: str | None = None,
+    ) -> None:
         import openvino  # noqa: PLC0415 - 50 MB that a CUDA worker and the command line do not need
 
-        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = openvino.Core().compile_model(str(model), "CPU", options)
+        core = openvino.Core()
+        if precision is None:
+            precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        threads = threads or len(os.sched_getaffinity(0))
+        options: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": min(threads, _MOST_STREAMS),
+        }
+        if cache_dir is not None:
+            options["CACHE_DIR"] = str(cache_dir)
+        self.name = f"openvino-cpu-{precision}"
+        self._compiled = core.compile_model(model, "CPU", options)
+        self._queue = openvino.AsyncInferQueue(self._compiled, int(options["NUM_STREAMS"]))  # type: ignore[call-overload] # it is an int
+        self._queue.set_callback(_keep)
 
     def run(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, class, row, column) of slices (n, channel, row, column)."""
-        return np.array(self._compiled(np.ascontiguousarray(slices))[0])
+        """Logits (network, n, class, row, column) of slices (n, channel, row, column)."""
+        outputs = self._compiled.outputs
+        logits = np.empty((len(outputs), len(slices), *outputs[0].shape[1:]), dtype=np.float32)
+        for index, one in enumerate(slices):
+            self._queue.start_async({0: np.ascontiguousarray(one[np.newaxis])}, logits[:, index])
+        self._queue.wait_all()
+        return logits
+
+
+def _keep(request: openvino.InferRequest, logits: NDArray[np.float32]) -> None:
+    for tensor, target in zip(request.output_tensors, logits, strict=True):
+        target[:] = tensor.data[0]
 
 
 class TorchRuntime:
-    """A torch module in bfloat16 autocast.
+    """torch modules under autocast: float16 on CUDA, as nnU-Net runs them, bfloat16 on the CPU.
 
     Args:
-        module: network that takes (n, channel, row, column) and returns (n, class, row, column).
+        modules: networks that take (n, channel, row, column) and return (n, class, row, column).
         device: "cuda", or "cpu" where a test needs no GPU.
     """
 
-    def __init__(self, module: torch.nn.Module, device: str) -> None:
+    def __init__(self, modules: Sequence[torch.nn.Module], device: str) -> None:
         import torch  # noqa: PLC0415 - half a gigabyte that the CPU path must not load
 
-        self.name = f"torch-{device}-bf16"
+        self.name = f"torch-{device}-{'f16' if device == 'cuda' else 'bf16'}"
         self._torch = torch
         self._device = device
-        self._module = module.to(device).to(memory_format=torch.channels_last).eval()
+        self._precision = torch.float16 if device == "cuda" else torch.bfloat16
+        self._modules = [m.to(device).to(memory_format=torch.channels_last).eval() for m in modules]
 
     def run(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, class, row, column) of slices (n, channel, row, column)."""
+        """Logits (network, n, class, row, column) of slices (n, channel, row, column)."""
         torch = self._torch
-        batch = torch.from_numpy(np.array(slices, order="C")).to(self._device)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast(self._device, dtype=torch.bfloat16):
-            logits = self._module(batch)
-        return np.asarray(logits.float().cpu().numpy())
+        done = []
+        with torch.inference_mode(), torch.autocast(self._device, dtype=self._precision):
+            for batch in torch.from_numpy(np.array(slices, order="C")).split(_BATCH):
+                on_device = batch.to(self._device).contiguous(memory_format=torch.channels_last)
+                done.append(torch.stack([module(on_device).float() for module in self._modules]).cpu())
+        return np.asarray(torch.cat(done, dim=1).numpy())
 
 
 def cuda_device_count() -> int:
@@ -118,24 +157,29 @@ def choose_device(device: str) -> str:
 
 
 def open_runtime(
-    device: str, model: Path, module: Callable[[], torch.nn.Module], threads: int | None = None
+    device: str,
+    model: Callable[[], openvino.Model],
+    modules: Callable[[], Sequence[torch.nn.Module]],
+    threads: int | None = None,
+    cache_dir: Path | None = None,
 ) -> Runtime:
-    """Load a network on a device.
+    """Load networks on a device.
 
     Args:
         device: "auto", "cpu" or "cuda".
-        model: OpenVINO intermediate representation, read on the CPU.
-        module: builds the torch module, called for CUDA only.
+        model: builds the OpenVINO model, called for the CPU only.
+        modules: builds the torch modules, called for CUDA only.
         threads: CPU threads.
+        cache_dir: where compiled CPU models are kept.
 
     Raises:
         ConfigurationError: the device is not there, or torch is not installed for it.
     """
     if choose_device(device) == "cuda":
         try:
-            return TorchRuntime(module(), "cuda")
+            return TorchRuntime(modules(), "cuda")
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 f"CUDA needs {error.name}: install msnode[gpu], or set model.device to cpu"
             ) from None
-    return OpenVinoRuntime(model, threads)
+    return OpenVinoRuntime(model(), threads, cache_dir)

@@ -30,6 +30,8 @@ AeTitle = Annotated[
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 ObjectKind = Literal["seg", "sr", "overlay"]
+Preset = Literal["fast", "standard", "best"]
+"""How much of a bundle reads: its first fold; all folds; all folds and their mirror images."""
 
 _SITE_CONFIG = Path("/etc/msnode/msnode.toml")
 
@@ -88,8 +90,11 @@ class ModelSettings(_Section):
 
     bundle: str = "msnode-flair2d"
     bundles_dir: Path | None = None
+    preset: Preset = "standard"
+    mark_below_confidence: float = Field(default=0.5, ge=0, le=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)
+    cache_dir: Path | None = None
     time_limit_s: Annotated[float, Field(gt=0)] = 900
     memory_limit_mb: int = Field(default=6000, ge=500)
     attempts: int = Field(default=3, ge=1, le=10)
@@ -170,8 +175,19 @@ class Settings(BaseSettings):
     @property
     def results_digest(self) -> str:
         """SHA-256 over the settings that change results (64 hex digits)."""
-        text = json.dumps({"selection": self.selection.model_dump(mode="json")}, sort_keys=True)
+        values = {
+            "selection": self.selection.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json", include={"preset", "mark_below_confidence"}),
+        }
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_preset(settings: Settings, preset: Preset | None) -> Settings:
+    """The same settings with another preset; as they are where it is None."""
+    if preset is None:
+        return settings
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"preset": preset})})
 
 
 def load_settings(path: Path | None = None) -> Settings:

@@ -25,7 +25,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_those_of_the_readme():
     assert {" ".join(path) for path in COMMANDS} == {
         "serve", "demo", "echo", "study segment", "jobs list", "jobs show", "jobs retry", "jobs cancel",
-        "model train", "model evaluate", "model list", "model show", "config check", "config show",
+        "model train", "model evaluate", "model compare", "model export", "model list", "model show",
+        "config check", "config show",
     }  # fmt: skip
 
 

@@ -38,6 +38,10 @@ def test_the_result_says_what_was_found_and_made(read_twice):
         sum(x["volume_mm3"] for x in result["lesions"]), abs=0.1
     )
     assert {"name", "version", "sha256"} <= result["model"].keys()
+    assert result["scope"]["kind"] in {"in scope", "warning"}
+    assert set(result["scope"]["sentences"]) <= set(result["warnings"])
+    for lesion in result["lesions"]:
+        assert {"spread", "confidence", "low_confidence"} <= lesion.keys()
     assert {"select", "volume", "preprocess", "segment", "measure", "encode"} <= result["timings_s"].keys()
     kinds = [o["kind"] for o in result["outputs"]]
     assert kinds == ["seg", "sr"] + ["overlay"] * len(phantom.volume.data)
@@ -55,6 +59,16 @@ def test_one_input_gives_one_result_byte_for_byte(read_twice):
     assert names == sorted(p.name for p in (folder / "b").glob("*.dcm"))
     for name in names:
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes(), name
+
+
+def test_a_preset_makes_other_objects(read_twice):
+    _, folder, _ = read_twice
+    assert segment(folder / "study", folder / "fast", "--preset", "fast").returncode == 0
+    usual, fast = (json.loads((folder / name / "result.json").read_text()) for name in ("a", "fast"))
+    assert usual["settings_digest"] != fast["settings_digest"]
+    uids = [{o["sop_instance_uid"] for o in result["outputs"]} for result in (usual, fast)]
+    assert not uids[0] & uids[1]
+    assert all(lesion["spread"] == 0 for lesion in fast["lesions"])
 
 
 def test_centroids_lie_in_planted_tissue(read_twice):
@@ -148,6 +162,7 @@ def test_real_series_that_are_no_volume_are_refused(tmp_path, case):
 def test_misuse_is_exit_2(tmp_path):
     (tmp_path / "study").mkdir()
     assert segment(tmp_path / "absent", tmp_path / "out").returncode == 2
+    assert segment(tmp_path / "study", tmp_path / "out", "--preset", "slow").returncode == 2
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious.txt").write_text("mine")
     done = segment(tmp_path / "study", tmp_path / "full")

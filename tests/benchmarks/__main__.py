@@ -1,6 +1,6 @@
 """`make bench`: run the benchmarks, print a Markdown table each, keep them in bench-output/results.md.
 
-python -m tests.benchmarks [receive] [turnaround]
+python -m tests.benchmarks [receive] [turnaround] [engine] [brain]
 """
 
 import os
@@ -19,9 +19,14 @@ def _memory_gib() -> float:
 
 def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))  # the benchmarks use the tests' peers
-    from benchmarks import bench_receive, bench_turnaround  # noqa: PLC0415 - needs the path
+    from benchmarks import bench_brain, bench_engine, bench_receive, bench_turnaround  # noqa: PLC0415 - needs the path
 
-    known = {"receive": bench_receive.run, "turnaround": bench_turnaround.run}
+    known = {
+        "receive": bench_receive.run,
+        "turnaround": bench_turnaround.run,
+        "engine": bench_engine.run,
+        "brain": bench_brain.run,
+    }
     wanted = sys.argv[1:] or list(known)
     if unknown := set(wanted) - set(known):
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(known)}")

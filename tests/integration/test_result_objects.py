@@ -35,7 +35,7 @@ def objects(tmp_path_factory) -> dict[str, list[Path]]:
     folder = tmp_path_factory.mktemp("objects")
     source = flair_series(folder / "in", slices=8, rows=64, columns=64)
     made = {f"{n} lesions": write(read(source, n).outputs(), folder / str(n)) for n in COUNTS}
-    enhanced = read([enhanced_flair(folder / "enhanced.dcm", slices=6)], 2)
+    enhanced = read([enhanced_flair(folder / "enhanced.dcm", slices=6)], 2, confidences=[0.8, 0.3])
     made["enhanced"] = write(enhanced.outputs(), folder / "enhanced")
     old = dcmread(next(p for p in made["1 lesions"] if p.name.endswith("sr.dcm")))
     later = provenance(revision=1, replaces_sop_instance_uid=str(old.SOPInstanceUID))

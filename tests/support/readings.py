@@ -1,7 +1,7 @@
 """Readings for tests: a source volume, lesions planted on its grid, and what made them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from msnode.measure.burden import measure
 from msnode.series.volume import group_series, read_instance, to_volume
 
 MODEL = ModelIdentity(name="flair-unet", version="1.2.3", sha256="ab" * 32)
+MARK_BELOW = 0.5
 
 
 def provenance(**changes: object) -> Provenance:
@@ -68,12 +69,18 @@ class Read:
     findings: Findings
 
     def outputs(self, made_by: Provenance | None = None) -> tuple[Output, ...]:
-        return encode_results(self.source, self.lesion_map, self.findings, made_by or provenance())
+        return encode_results(
+            self.source, self.lesion_map, self.findings, made_by or provenance(), mark_below=MARK_BELOW
+        )
 
 
-def read(paths: Sequence[Path], lesions: int = 3) -> Read:
+def read(paths: Sequence[Path], lesions: int = 3, confidences: Sequence[float | None] = ()) -> Read:
+    """A reading with planted lesions, the first of which have the given confidences, the others none."""
     source = to_volume(series_of(paths))
     lesion_map = planted(source, lesions)
+    given = [*confidences, *[None] * (len(lesion_map.lesions) - len(confidences))]
+    rated = tuple(replace(x, confidence=c) for x, c in zip(lesion_map.lesions, given, strict=True))
+    lesion_map = replace(lesion_map, lesions=rated)
     findings = measure(
         lesion_map,
         patient_key=("", "PAT001"),

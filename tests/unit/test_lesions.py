@@ -1,3 +1,6 @@
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from msnode.domain import Grid, Volume
-from msnode.lesions import find_lesions
+from msnode.lesions import find_lesions, is_uncertain
 
 
 def grid(shape, spacing=(6.0, 1.0, 0.5)):
@@ -63,6 +66,46 @@ def test_labels_fall_with_volume():
     found = find(mask)
     assert [x.voxel_count for x in found.lesions] == [3, 2, 1]
     assert [int((found.labels == x.label).sum()) for x in found.lesions] == [3, 2, 1]
+
+
+def test_the_spread_of_a_lesion_is_the_mean_inside_it():
+    mask = np.zeros((3, 6, 6))
+    mask[1, 1, 1:3] = mask[2, 4:6, 4] = 1
+    mask[2, 5, 4] = 0
+    spread = np.full((3, 6, 6), 0.4)
+    spread[1, 1, 1], spread[1, 1, 2], spread[2, 4, 4] = 0.1, 0.3, 0.05
+    where = grid(mask.shape)
+    found = find_lesions(Volume(mask, where), threshold=0.5, min_volume_mm3=0, spread=Volume(spread, where))
+    assert [x.spread for x in found.lesions] == pytest.approx([0.2, 0.05])
+    assert [x.spread for x in find(mask).lesions] == [0, 0]
+    assert [x.confidence for x in found.lesions] == [None, None]
+
+
+def test_a_spread_on_another_grid_is_refused():
+    mask = np.ones((2, 2, 2))
+    elsewhere = Volume(mask, grid(mask.shape, (5.0, 1.0, 0.5)))
+    with pytest.raises(ValueError, match="different grids"):
+        find_lesions(Volume(mask, grid(mask.shape)), threshold=0.5, min_volume_mm3=0, spread=elsewhere)
+
+
+def test_a_lesion_is_marked_under_the_limit_and_only_where_its_confidence_is_known():
+    (lesion,) = find(np.ones((1, 2, 2))).lesions
+    assert not is_uncertain(lesion, 1.0)
+    assert is_uncertain(replace(lesion, confidence=0.49), 0.5)
+    assert not is_uncertain(replace(lesion, confidence=0.5), 0.5)
+
+
+def test_a_large_volume_takes_little_beyond_its_mask():
+    shape = (64, 256, 256)
+    data = np.zeros(shape, np.float32)
+    data[20:23, 100:140, 100:140] = 1
+    volume = Volume(data, grid(shape))
+    tracemalloc.start()
+    find_lesions(volume, threshold=0.5, min_volume_mm3=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # int32 labels, the mask, and what one bounding box takes
+    assert peak < data.size * (4 + 1) * 1.2
 
 
 @given(hnp.arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 3)))

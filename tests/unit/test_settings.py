@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from msnode.errors import ConfigurationError
-from msnode.settings import Settings, load_settings
+from msnode.settings import Settings, load_settings, with_preset
 from support.environment import ROOT
 
 
@@ -34,6 +34,8 @@ def test_the_commented_file_names_every_key():
         ("[receive]\nport = 99999\n", r"receive\.port: .*65535"),
         ("[receive]\nporto = 1\n", r"receive\.porto: unknown key"),
         ("[colour]\n", r"colour: unknown key"),
+        ("[model]\npreset = 'slow'\n", r"model\.preset: .*'fast', 'standard' or 'best'"),
+        ("[model]\nmark_below_confidence = 50\n", r"model\.mark_below_confidence: .*less than or equal to 1"),
         ("[node]\nae_title = 'ABCDEFGHIJKLMNOPQ'\n", r"node\.ae_title: .*16"),
         ("[node]\nae_title = 'A\\B'\n", r"node\.ae_title"),
         ("[node\n", "not TOML"),
@@ -69,9 +71,24 @@ def test_the_file_may_be_named_by_the_environment(tmp_path, monkeypatch):
     assert load_settings().node.ae_title == "OTHER"
 
 
-def test_the_digest_follows_what_changes_results(tmp_path):
-    plain = Settings()
-    assert load_settings(write(tmp_path, "[receive]\nport = 1\n")).results_digest == plain.results_digest
-    assert (
-        load_settings(write(tmp_path, "[selection]\nmin_slices = 5\n")).results_digest != plain.results_digest
-    )
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("[receive]\nport = 1\n", False),
+        ("[model]\nthreads = 1\ncache_dir = '/x'\n", False),
+        ("[selection]\nmin_slices = 5\n", True),
+        ("[model]\npreset = 'fast'\n", True),
+        ("[model]\nmark_below_confidence = 0.3\n", True),
+    ],
+)
+def test_the_digest_follows_what_changes_results(tmp_path, text, changes):
+    changed = load_settings(write(tmp_path, text)).results_digest != Settings().results_digest
+    assert changed == changes
+
+
+def test_a_preset_may_be_chosen_for_one_run(tmp_path):
+    settings = load_settings(write(tmp_path, "[model]\nthreads = 1\n"))
+    best = with_preset(settings, "best")
+    assert (best.model.preset, best.model.threads) == ("best", 1)
+    assert best.results_digest != settings.results_digest
+    assert with_preset(settings, None) == settings

@@ -1,4 +1,4 @@
-"""`msnode model`: train a bundle, list and show the bundles there are."""
+"""`msnode model`: train, export, list and show bundles; evaluation has a module of its own."""
 
 from __future__ import annotations
 
@@ -10,73 +10,119 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from msnode.cli.output import ConfigOption, JsonOption, console, print_json, spinner
-from msnode.errors import ConfigurationError
+from msnode.cli import model_evaluate
+from msnode.cli.output import ConfigOption, JsonOption, console, print_json
 from msnode.preprocess import recipes
-from msnode.segment.bundle import find_bundle, list_bundles, load_bundle
+from msnode.segment.bundle import builtin_folder, find_bundle, list_bundles, load_bundle
 from msnode.settings import load_settings
 from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
     from msnode.train.session import Progress as Step
 
-app = typer.Typer(help="Train, list and inspect model bundles.", no_args_is_help=True)
+app = typer.Typer(help="Train, evaluate, list and inspect model bundles.", no_args_is_help=True)
+app.command("evaluate")(model_evaluate.evaluate)
+app.command("compare")(model_evaluate.compare)
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0917 - Typer calls it by name
     recipe: Annotated[Path, typer.Option(help="Training recipe, such as config/recipes/nnunet2d.toml.")],
     data: Annotated[Path, typer.Option(help="Folder of cases: */FLAIR.nii.gz with */lesion_mask.nii.gz.")],
     out: Annotated[Path, typer.Option(help="Folder that the bundle is written to.")],
-    fold: Annotated[int, typer.Option(help="Which fold of patients to hold out, from 0.")] = 0,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Only this fold, from 0; repeatable. Default: all.")
+    ] = None,
+    brain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle that finds the brain, for recipes that strip the skull. Default: the built-in."
+        ),
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option(help="Folder for checkpoints; a training found there is resumed. Default: OUT/work."),
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Folds trained side by side on the CPU's cores.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that train one fold together.")] = 1,
 ) -> None:
-    """Train a 2D nnU-Net and write a bundle, with figures on the patients it did not see."""
+    """Train a 2D nnU-Net in folds disjoint by patient and write a bundle, with cross-validated figures.
+
+    A training that was stopped, or killed, goes on from its last epoch when the command is given again.
+    Loss curves: progress.png in each fold's folder below the work folder, redrawn at every epoch.
+    """
     from msnode.train.recipe import load_recipe  # noqa: PLC0415 - only training needs it
     from msnode.train.session import Plan, train_bundle  # noqa: PLC0415 - loads the data set's readers
 
+    loaded = load_recipe(recipe)
     plan = Plan(
-        recipe=load_recipe(recipe),
+        recipe=loaded,
         data=data,
         out=out,
         work=(work or out / "work").resolve(),
-        fold=fold,
+        folds=tuple(sorted(set(fold))) if fold else tuple(range(loaded.dataset.folds)),
+        brain=brain or (_built_in_brain() if recipes.get(loaded.preprocess).strips_skull else None),
+        processes=processes,
+        gpus=gpus,
         command=shlex.join(["msnode", *sys.argv[1:]]),
     )
-    console = Console(file=sys.stderr)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("starting", total=None, figures="")
+    with _bars() as bars:
+        tasks: dict[int | None, TaskID] = {None: bars.add_task("starting", total=None, figures="")}
 
         def report(step: Step) -> None:
             if step.epoch is None:
-                bar.update(task, description=step.stage, figures=step.detail)
+                bars.update(tasks[None], description=step.stage, figures=step.detail)
                 return
-            minutes = (step.seconds_left or 0) / 60
-            figures = (
-                f"loss {step.loss:.3f}  pseudo-Dice {step.pseudo_dice:.3f}  about {minutes:.0f} min left"
-            )
-            bar.update(
-                task,
-                description=f"epoch {step.epoch} of {step.epochs}",
+            if step.fold not in tasks:
+                tasks[step.fold] = bars.add_task("", total=step.epochs, figures="")
+            name = "pretraining" if step.fold == loaded.dataset.folds else f"fold {step.fold}"
+            left = f"about {(step.seconds_left or 0) / 60:.0f} min left"
+            bars.update(
+                tasks[step.fold],
+                description=f"{name}, epoch {step.epoch} of {step.epochs}",
                 completed=step.epoch,
-                total=step.epochs,
-                figures=figures,
+                figures=f"loss {step.loss:.3f}  pseudo-Dice {step.pseudo_dice:.3f}  {left}",
             )
 
         bundle = train_bundle(plan, report)
     typer.echo(str(bundle))
+
+
+def _bars() -> Progress:
+    """Progress on stderr, one bar a fold."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+    )
+
+
+def _built_in_brain() -> Path | None:
+    """The brain network inside the newest built-in bundle that has one."""
+    found = [path / "brain" for path, _ in list_bundles([builtin_folder()]) if (path / "brain").is_dir()]
+    return max(found) if found else None
+
+
+@app.command()
+def export(
+    nnunet: Annotated[Path, typer.Option(help="Folder to write: a model that plain nnunetv2 loads.")],
+    bundle: Annotated[
+        str | None,
+        typer.Argument(help="name, name@version or a bundle's folder; default: the configured one."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write a bundle's networks as an nnU-Net model folder (nnUNetv2_predict_from_modelfolder reads it)."""
+    from msnode.train.export import export_nnunet  # noqa: PLC0415 - torch
+
+    settings = load_settings(config)
+    loaded = load_bundle(find_bundle(bundle or settings.model.bundle, _folders(config)), recipes.names())
+    typer.echo(str(export_nnunet(loaded.path, nnunet)))
 
 
 @app.command("list")
@@ -125,44 +171,6 @@ def show(
         return
     console.print(Markdown((loaded.path / "model_card.md").read_text(encoding="utf-8")))
     typer.echo(f"sha256 {loaded.identity.sha256}\npath   {loaded.path}")
-
-
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of cases: */FLAIR.nii.gz with */lesion_mask.nii.gz.")],
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="name, name@version or a bundle's folder; default: the configured one."),
-    ] = None,
-    case: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this case; repeatable. Default: those the bundle names as held out."),
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Score a bundle on cases with expert masks, through the path that the node takes."""
-    from msnode.train.card import score_cells  # noqa: PLC0415 - with the next two
-    from msnode.train.dataset import find_cases  # noqa: PLC0415 - SimpleITK takes half a second
-    from msnode.train.session import evaluate_held_out  # noqa: PLC0415 - as above
-
-    path = find_bundle(bundle or load_settings(config).model.bundle, _folders(config))
-    loaded = load_bundle(path, recipes.names())
-    wanted = set(case or loaded.manifest.evaluation.get("cases", ()))
-    cases = [c for c in find_cases(data) if c.name in wanted]
-    if missing := wanted - {c.name for c in cases}:
-        raise ConfigurationError(f"no case {', '.join(sorted(missing))} in {data}")
-    with spinner("evaluating"):
-        evaluation = evaluate_held_out(path, cases, lambda _: None)
-    if as_json:
-        print_json(evaluation)
-        return
-    table = Table(
-        "case", "Dice", "PPV", "sensitivity", "lesion F1", "lesions / expert", "ml / expert", box=None
-    )
-    for name, scores in {**evaluation["cases"], "mean": evaluation["mean"]}.items():
-        table.add_row(*score_cells(name, scores, ("dice", "ppv", "sensitivity", "lesion_f1")))
-    console.print(table)
 
 
 def _folders(config: Path | None) -> list[Path]:

@@ -12,7 +12,7 @@ import typer
 
 from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
 from msnode.errors import ConfigurationError, Rejected
-from msnode.settings import load_settings
+from msnode.settings import Preset, load_settings, with_preset
 
 app = typer.Typer(help="Read a study from a folder.", no_args_is_help=True)
 
@@ -28,6 +28,14 @@ def _group() -> None:
 def segment(
     path: Annotated[Path, typer.Argument(help="Folder of DICOM files: one study.", exists=True)],
     out: Annotated[Path, typer.Option("--out", help="Folder for SEG, SR, overlay and result.json.")],
+    preset: Annotated[
+        Preset | None,
+        typer.Option(
+            help="fast (one fold), standard (all folds), best (and their mirror images); "
+            "default: as configured.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +45,7 @@ def segment(
     rejection report stands beside it where the files belong to one study. Every date in the objects is
     the modification time of the newest input file, so one input always gives the same objects.
     """
-    settings = load_settings(config)
+    settings = with_preset(load_settings(config), preset)
     _check_empty(out)
     from msnode.resultset import write_refusal  # noqa: PLC0415 - as below
     from msnode.wiring.reader import read_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
@@ -83,7 +91,10 @@ def _report(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
         raise typer.Exit(fail(f"rejected: {result['reason']}", code=1))
     if not as_json:
         volume = result["lesion_volume_mm3"] / 1000
+        unsure = sum(lesion["low_confidence"] for lesion in result["lesions"])
+        marked = f", {unsure} of low confidence" if unsure else ""
         console.print(
-            f"{result['lesion_count']} lesions, {volume:.2f} ml; {len(result['outputs'])} objects in {out}",
+            f"{result['lesion_count']} lesions{marked}, {volume:.2f} ml; "
+            f"{len(result['outputs'])} objects in {out}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip

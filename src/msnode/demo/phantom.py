@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from msnode.demo.anatomy import make_tissue, smooth_field
 from msnode.demo.planting import choose_sites, draw
 from msnode.domain import Grid, Volume
+from msnode.train.anatomy import make_tissue, smooth_field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from msnode.demo.anatomy import Field
     from msnode.demo.planting import Site
+    from msnode.train.anatomy import Field
 
 SLICES, ROWS, COLUMNS = 20, 256, 256
 PIXEL_MM = 0.9

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from msnode.demo.anatomy import smooth_field
+from msnode.train.anatomy import smooth_field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from msnode.demo.anatomy import Field, Tissue
+    from msnode.train.anatomy import Field, Tissue
 
     Position = NDArray[np.float64]
     Spacing = tuple[float, float, float]

@@ -39,6 +39,7 @@ def encode_results(
     findings: Findings,
     provenance: Provenance,
     *,
+    mark_below: float = 0.0,
     descriptions: Mapping[str, str] = SERIES_DESCRIPTIONS,
 ) -> tuple[Output, ...]:
     """Every object of one reading: the segmentation where there are lesions, report, overlay images.
@@ -48,6 +49,7 @@ def encode_results(
         lesion_map: labels on the grid of `source`, (slice, row, column).
         findings: one finding a label.
         provenance: what made the result; its model must be known.
+        mark_below: lesions of lower confidence are marked in every object.
         descriptions: Series Description by kind ("seg", "sr", "overlay").
 
     Returns:
@@ -59,9 +61,11 @@ def encode_results(
     identity = ResultIdentity.of_reading(source, provenance, descriptions)
     seg = None
     if findings.lesions:
-        seg = encode_seg(source, lesion_map, findings, provenance, identity=identity)
-    report = encode_sr(source, findings, provenance, seg, identity=identity)
-    overlay = encode_overlay(source, lesion_map, provenance, findings, identity=identity)
+        seg = encode_seg(source, lesion_map, findings, provenance, mark_below=mark_below, identity=identity)
+    report = encode_sr(source, findings, provenance, seg, mark_below=mark_below, identity=identity)
+    overlay = encode_overlay(
+        source, lesion_map, provenance, findings, mark_below=mark_below, identity=identity
+    )
     return (*((seg,) if seg is not None else ()), report, *overlay)
 
 

@@ -48,8 +48,11 @@ FINDING_SITE = Code("363698007", "SCT", "Finding Site")
 REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
 VOLUME = Code("118565006", "SCT", "Volume")
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+"""How certain the device is of a finding, 0-100 % (PS3.16 Annex D; the CAD reports' concept)."""
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 CUBIC_MILLIMETRE = Code("mm3", "UCUM", "cubic millimeter")
+PERCENT = Code("%", "UCUM", "Percent")
 NO_UNITS = Code("1", "UCUM", "no units")
 
 # --- the summary (CID 6047)

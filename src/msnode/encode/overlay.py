@@ -23,8 +23,11 @@ from msnode.encode.provenance import (
     reference,
     stamp,
 )
+from msnode.lesions import is_uncertain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
@@ -42,6 +45,8 @@ _LARGEST_SERIES_BYTES = 64 * 2**20
 """Long stacks are not enlarged beyond this: a 3D series would outgrow its source many times."""
 _DISPLAYED_PERCENT = (1.0, 99.7)
 """Grey levels are stretched between these percentiles of the volume, whatever window the header names."""
+_DASH_PIXELS = 5
+"""About so long is a dash, and the gap after it, in pixels of the picture."""
 _WHITE = (255, 255, 255)
 _BLACK = (0, 0, 0)
 
@@ -52,19 +57,22 @@ def encode_overlay(
     provenance: Provenance,
     findings: Findings,
     *,
+    mark_below: float = 0.0,
     identity: ResultIdentity | None = None,
 ) -> tuple[Output, ...]:
     """Draw each source slice with the contours of its lesions, as single-frame RGB images.
 
     A contour runs just outside its lesion, so that the lesion itself stays visible, in the colour of its
-    segment, with its number. Position and orientation are those of the source slice; where images are
-    enlarged, pixel spacing and position are those of the smaller pixels.
+    segment, with its number; that of a lesion of low confidence is dashed. Position and orientation are
+    those of the source slice; where images are enlarged, pixel spacing and position are those of the
+    smaller pixels.
 
     Args:
         source: the volume that was read.
         lesion_map: labels on the grid of `source`, (slice, row, column).
         provenance: what made the result.
         findings: the lesions to draw.
+        mark_below: lesions of lower confidence are dashed, and a line of text says what that means.
         identity: what the results of one reading share; made from the other arguments where not given.
 
     Returns:
@@ -73,12 +81,13 @@ def encode_overlay(
     identity = identity or ResultIdentity.of_reading(source, provenance)
     factor = _magnification(source.volume.grid.shape)
     grey = _grey_levels(source.volume.data)
-    shown = {f.lesion.label for f in findings.lesions}
+    dashed = {f.lesion.label: is_uncertain(f.lesion, mark_below) for f in findings.lesions}
+    legend = f"dashed: confidence under {100 * mark_below:.0f} %"
     numbers = _instance_numbers(source)
     outputs = []
     with tolerant_values():
         for k, frame in enumerate(source.frames):
-            picture = _draw(grey[k], lesion_map.labels[k], shown, factor)
+            picture = _draw(grey[k], lesion_map.labels[k], factor, dashed, legend)
             ds = new_object(SecondaryCaptureImageStorage, _KIND, identity, numbers[k])
             _describe(ds, provenance, source, k)
             _place(ds, plane_of(frame), factor)
@@ -96,32 +105,50 @@ def _magnification(shape: tuple[int, int, int]) -> int:
 
 
 def _grey_levels(data: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = np.percentile(data, _DISPLAYED_PERCENT)
-    scaled = (data - low) * (255.0 / max(float(high - low), 1e-6))
+    low, high = (float(v) for v in np.percentile(data, _DISPLAYED_PERCENT))  # float32 stays float32
+    scaled = (data - low) * (255.0 / max(high - low, 1e-6))
     levels: NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
     return levels
 
 
 def _draw(
-    grey: NDArray[np.uint8], labels: NDArray[np.int32], shown: set[int], factor: int
+    grey: NDArray[np.uint8],
+    labels: NDArray[np.int32],
+    factor: int,
+    dashed: Mapping[int, bool],
+    legend: str,
 ) -> NDArray[np.uint8]:
-    """One picture, (row, column, RGB)."""
+    """One picture, (row, column, RGB), of the lesions in `dashed`; with `legend` where one is dashed."""
     rows, columns = grey.shape
     size = (columns * factor, rows * factor)
     picture = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR).convert("RGB")
-    present = [n for n in np.unique(labels).tolist() if n in shown]
+    present = [n for n in np.unique(labels).tolist() if n in dashed]
     if present:
         pixels = np.array(picture)
         large = labels.repeat(factor, axis=0).repeat(factor, axis=1)
         outside = np.where(large == 0, ndimage.maximum_filter(large, size=3), 0)
         for label in present:
-            pixels[outside == label] = codes.lesion_colour(label)
+            contour = outside == label
+            pixels[_dashes(contour) if dashed[label] else contour] = codes.lesion_colour(label)
         picture = Image.fromarray(pixels)
-    _write_text(picture, labels, present, factor)
+    _write_text(picture, labels, present, factor, legend if any(dashed[n] for n in present) else "")
     return np.asarray(picture)
 
 
-def _write_text(picture: Image.Image, labels: NDArray[np.int32], present: list[int], factor: int) -> None:
+def _dashes(contour: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Every other stretch of a contour, cut by the angle seen from its middle: dashes on any closed shape."""
+    rows, columns = np.nonzero(contour)
+    turn = np.arctan2(rows - rows.mean(), columns - columns.mean()) / (2 * np.pi) + 0.5
+    stretches = 2 * max(3, round(len(rows) / (2 * _DASH_PIXELS)))
+    drawn = np.floor(turn * stretches).astype(int) % 2 == 0
+    kept = np.zeros_like(contour)
+    kept[rows[drawn], columns[drawn]] = True
+    return kept
+
+
+def _write_text(
+    picture: Image.Image, labels: NDArray[np.int32], present: list[int], factor: int, legend: str
+) -> None:
     pen = ImageDraw.Draw(picture)
     side = max(picture.size)
     small = ImageFont.load_default(size=max(9, side // 46))
@@ -140,6 +167,8 @@ def _write_text(picture: Image.Image, labels: NDArray[np.int32], present: list[i
     font = ImageFont.load_default(size=_notice_size(picture.width))
     top = (picture.width / 2, 4)
     pen.text(top, NOTICE, font=font, fill=_WHITE, anchor="ma", stroke_width=1, stroke_fill=_BLACK)
+    bottom = (picture.width / 2, picture.height - 4)
+    pen.text(bottom, legend, font=small, fill=_WHITE, anchor="md", stroke_width=1, stroke_fill=_BLACK)
 
 
 def _notice_size(width: int) -> float:

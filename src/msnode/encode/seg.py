@@ -28,6 +28,7 @@ from msnode.encode.provenance import (
     stamp,
 )
 from msnode.identity import EQUIPMENT
+from msnode.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from msnode.domain import Finding, Findings, LesionMap, Provenance, SourceVolume
@@ -42,6 +43,7 @@ def encode_seg(
     findings: Findings,
     provenance: Provenance,
     *,
+    mark_below: float = 0.0,
     identity: ResultIdentity | None = None,
 ) -> Output:
     """Write the lesions as one BINARY Segmentation instance, explicit VR little endian.
@@ -53,6 +55,7 @@ def encode_seg(
         lesion_map: labels on the grid of `source`, (slice, row, column).
         findings: one finding a label, with tracking identifiers.
         provenance: what made the result; its model must be known.
+        mark_below: lesions of lower confidence say so in label and description.
         identity: what the results of one reading share; made from the other arguments where not given.
 
     Returns:
@@ -79,7 +82,7 @@ def encode_seg(
             source_images=_stand_ins(source, planes, identity),
             pixel_array=lesion_map.labels.astype(np.uint16),
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(f, algorithm) for f in findings.lesions],
+            segment_descriptions=[_segment(f, algorithm, mark_below) for f in findings.lesions],
             series_instance_uid=identity.series_uid(_KIND),
             series_number=identity.series_number(_KIND),
             sop_instance_uid=identity.instance_uid(_KIND),
@@ -110,11 +113,14 @@ def encode_seg(
     return Output(kind=_KIND, dataset=ds)
 
 
-def _segment(finding: Finding, algorithm: AlgorithmIdentificationSequence) -> SegmentDescription:
+def _segment(
+    finding: Finding, algorithm: AlgorithmIdentificationSequence, mark_below: float
+) -> SegmentDescription:
     lesion = finding.lesion
+    mark = ", low confidence" if is_uncertain(lesion, mark_below) else ""
     segment = SegmentDescription(
         segment_number=lesion.label,
-        segment_label=finding.tracking_id,
+        segment_label=finding.tracking_id + mark,
         segmented_property_category=codes.ABNORMAL_STRUCTURE,
         segmented_property_type=codes.LESION_OF_BRAIN,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -124,7 +130,8 @@ def _segment(finding: Finding, algorithm: AlgorithmIdentificationSequence) -> Se
         anatomic_regions=[codes.BRAIN],
         display_color=CIELabColor.from_rgb(*codes.lesion_colour(lesion.label)),
     )
-    segment.SegmentDescription = f"{finding.tracking_id}, {lesion.volume_mm3:.1f} mm3"
+    confidence = "" if lesion.confidence is None else f", confidence {lesion.confidence:.2f}"
+    segment.SegmentDescription = f"{finding.tracking_id}, {lesion.volume_mm3:.1f} mm3{confidence}{mark}"
     return segment
 
 

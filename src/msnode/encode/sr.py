@@ -23,6 +23,7 @@ from msnode.encode.provenance import (
     stamp,
 )
 from msnode.identity import EQUIPMENT, derive_uid
+from msnode.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +43,7 @@ def encode_sr(
     provenance: Provenance,
     seg: Output | None,
     *,
+    mark_below: float = 0.0,
     identity: ResultIdentity | None = None,
 ) -> Output:
     """Write the report on a volume that was read, with or without lesions.
@@ -51,6 +53,7 @@ def encode_sr(
         findings: lesions, count and total volume.
         provenance: what made the result; its model must be known.
         seg: the segmentation whose segment numbers are the findings' labels; None without lesions.
+        mark_below: lesions of lower confidence are named in a comment.
         identity: what the results of one reading share; made from the other arguments where not given.
 
     Returns:
@@ -75,7 +78,8 @@ def encode_sr(
         ],
     )
     outcome = codes.ALL_SUCCEEDED_WITH_FINDINGS if findings.lesions else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS
-    evaluations = _evaluations(outcome, [NOT_VERIFIED, *source.warnings, *identity.header.defects])
+    comments = [NOT_VERIFIED, *_marks(findings, mark_below), *source.warnings, *identity.header.defects]
+    evaluations = _evaluations(outcome, comments)
     instances = [f.instance for f in source.frames]
     with tolerant_values():
         ds = _document(identity, [measurements, evaluations])
@@ -138,7 +142,7 @@ def _brain_group(
 
 
 def _lesion_group(finding: Finding, segmentation: Dataset, source: SourceVolume) -> Dataset:
-    """Identity, segment and volume of one lesion (TID 1411)."""
+    """Identity, segment, volume and confidence of one lesion (TID 1411)."""
     items = [
         text(codes.TRACKING_IDENTIFIER, finding.tracking_id, CONTEXT),
         uidref(codes.TRACKING_UID, finding.tracking_uid, CONTEXT),
@@ -147,7 +151,15 @@ def _lesion_group(finding: Finding, segmentation: Dataset, source: SourceVolume)
         code(codes.FINDING_SITE, codes.BRAIN, MODIFIER),
         number(codes.VOLUME, finding.lesion.volume_mm3, codes.CUBIC_MILLIMETRE),
     ]
+    if finding.lesion.confidence is not None:
+        items.append(number(codes.CERTAINTY, 100 * finding.lesion.confidence, codes.PERCENT))
     return container(codes.MEASUREMENT_GROUP, items, template="1411")
+
+
+def _marks(findings: Findings, mark_below: float) -> list[str]:
+    """Names the lesions of low confidence, where there are any."""
+    names = [f.tracking_id for f in findings.lesions if is_uncertain(f.lesion, mark_below)]
+    return [f"Low confidence (under {100 * mark_below:.0f} %): {', '.join(names)}."] if names else []
 
 
 def _segmented(segmentation: Dataset | None, labels: list[int], source: SourceVolume) -> list[Dataset]:

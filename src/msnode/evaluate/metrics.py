@@ -1,24 +1,34 @@
-"""Agreement of a lesion map with an expert's mask, by voxel and by lesion, on the source grid."""
+"""Agreement of a lesion map with an expert's mask, by voxel and by lesion, on the source grid.
+
+A figure is None where it is not defined, and a mean leaves it out: a ratio whose denominator is 0, so also
+Dice, IoU and lesion F1 where both sides are empty (a scan without lesions, rightly read, says nothing about
+how well lesions are outlined; its false lesions are counted), and a surface distance where one side is empty.
+Where just one side is empty, Dice, IoU and lesion F1 are 0.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msnode.domain import Volume
+from msnode.evaluate.lesionwise import ENOUGH_OVERLAP, match_lesions, shares
+from msnode.evaluate.surface import surface_distances
 from msnode.lesions import find_lesions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from msnode.domain import LesionMap
+    from msnode.evaluate.lesionwise import LesionMatch
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Agreement of one scan; a ratio whose denominator is 0 is None.
+    """Agreement of one scan; None where not defined (see the module).
 
     Attributes:
         dice: 2 |A and B| / (|A| + |B|) over voxels.
@@ -32,6 +42,14 @@ class Scores:
         predicted_count: number of predicted lesions.
         truth_ml: the expert's lesion volume, ml.
         predicted_ml: predicted lesion volume, ml.
+        specificity: share of the grid's other voxels (air too) that were not predicted.
+        mcc: Matthews correlation coefficient over all voxels of the grid, -1 to 1.
+        hd95_mm: 95 % Hausdorff distance of the surfaces, mm.
+        asd_mm: average symmetric surface distance, mm.
+        lesion10_sensitivity: as `lesion_sensitivity`, but a tenth of the lesion must be predicted.
+        lesion10_ppv: as `lesion_ppv`, but the expert must have marked a tenth of the lesion.
+        lesion10_f1: harmonic mean of the two.
+        false_positives: predicted lesions that share no voxel with the expert's mask.
     """
 
     dice: float | None
@@ -45,10 +63,37 @@ class Scores:
     predicted_count: int
     truth_ml: float
     predicted_ml: float
+    specificity: float | None
+    mcc: float | None
+    hd95_mm: float | None
+    asd_mm: float | None
+    lesion10_sensitivity: float | None
+    lesion10_ppv: float | None
+    lesion10_f1: float | None
+    false_positives: int
+
+
+VOXEL_FIGURES = ("dice", "iou", "ppv", "sensitivity", "specificity", "mcc", "hd95_mm", "asd_mm")
+LESION_FIGURES = (
+    "lesion_f1",
+    "lesion_sensitivity",
+    "lesion_ppv",
+    "lesion10_f1",
+    "lesion10_sensitivity",
+    "lesion10_ppv",
+    "false_positives",
+)
 
 
 def score(truth: Volume, predicted: LesionMap, *, min_volume_mm3: float) -> Scores:
-    """Compare one scan.
+    """Compare one scan; arguments and errors as `score_lesions`."""
+    return score_lesions(truth, predicted, min_volume_mm3=min_volume_mm3)[0]
+
+
+def score_lesions(
+    truth: Volume, predicted: LesionMap, *, min_volume_mm3: float
+) -> tuple[Scores, LesionMatch]:
+    """Compare one scan, and keep what became of each lesion.
 
     Args:
         truth: expert mask 0/1 on the source grid.
@@ -62,26 +107,36 @@ def score(truth: Volume, predicted: LesionMap, *, min_volume_mm3: float) -> Scor
     if not truth.grid.same_as(predicted.grid):
         raise ValueError("truth and prediction lie on different grids")
     a, b = truth.data > 0, predicted.labels > 0
-    both, either = int((a & b).sum()), int((a | b).sum())
     expert = find_lesions(Volume(a.astype(np.uint8), truth.grid), threshold=1, min_volume_mm3=min_volume_mm3)
-    hit = len(set(np.unique(expert.labels[b])) - {0})
-    right = len(set(np.unique(predicted.labels[a])) - {0})
-    lesion_sensitivity = _ratio(hit, len(expert.lesions))
-    lesion_ppv = _ratio(right, len(predicted.lesions))
+    match = match_lesions(expert, a, predicted, b)
+    both, in_a, in_b = int((a & b).sum()), int(a.sum()), int(b.sum())
+    neither = a.size - in_a - in_b + both
+    distances = surface_distances(a, b, truth.grid)
+    sensitivity, ppv, f1 = _lesion_level(match, 0.0)
+    sensitivity10, ppv10, f1_10 = _lesion_level(match, ENOUGH_OVERLAP)
     voxel_ml = truth.grid.voxel_volume_mm3 / 1000
-    return Scores(
-        dice=_ratio(2 * both, int(a.sum()) + int(b.sum())),
-        ppv=_ratio(both, int(b.sum())),
-        sensitivity=_ratio(both, int(a.sum())),
-        iou=_ratio(both, either),
-        lesion_sensitivity=lesion_sensitivity,
-        lesion_ppv=lesion_ppv,
-        lesion_f1=_harmonic(lesion_sensitivity, lesion_ppv),
-        truth_count=len(expert.lesions),
-        predicted_count=len(predicted.lesions),
-        truth_ml=int(a.sum()) * voxel_ml,
-        predicted_ml=int(b.sum()) * voxel_ml,
+    scores = Scores(
+        dice=_ratio(2 * both, in_a + in_b),
+        ppv=_ratio(both, in_b),
+        sensitivity=_ratio(both, in_a),
+        iou=_ratio(both, in_a + in_b - both),
+        lesion_sensitivity=sensitivity,
+        lesion_ppv=ppv,
+        lesion_f1=f1,
+        truth_count=len(match.truth),
+        predicted_count=len(match.predicted),
+        truth_ml=in_a * voxel_ml,
+        predicted_ml=in_b * voxel_ml,
+        specificity=_ratio(neither, a.size - in_a),
+        mcc=_matthews(both, in_b - both, in_a - both, neither),
+        hd95_mm=distances[0] if distances else None,
+        asd_mm=distances[1] if distances else None,
+        lesion10_sensitivity=sensitivity10,
+        lesion10_ppv=ppv10,
+        lesion10_f1=f1_10,
+        false_positives=match.false_positives,
     )
+    return scores, match
 
 
 def mean(scores: Sequence[Scores]) -> dict[str, float | None]:
@@ -94,11 +149,23 @@ def mean(scores: Sequence[Scores]) -> dict[str, float | None]:
     return result
 
 
+def _lesion_level(match: LesionMatch, least: float) -> tuple[float | None, float | None, float | None]:
+    """Sensitivity, PPV and F1, where a match needs `least` of the lesion's own voxels."""
+    found, expert = shares(match.truth, least)
+    right, predicted = shares(match.predicted, least)
+    sensitivity, ppv = _ratio(found, expert), _ratio(right, predicted)
+    if not expert and not predicted:
+        return None, None, None
+    if not sensitivity or not ppv:
+        return sensitivity, ppv, 0.0
+    return sensitivity, ppv, 2 * sensitivity * ppv / (sensitivity + ppv)
+
+
+def _matthews(tp: int, fp: int, fn: int, tn: int) -> float | None:
+    """(TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)), in Python's unbounded integers."""
+    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return (tp * tn - fp * fn) / math.sqrt(margins) if margins else None
+
+
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _harmonic(a: float | None, b: float | None) -> float | None:
-    if a is None or b is None:
-        return None
-    return 2 * a * b / (a + b) if a + b else 0.0

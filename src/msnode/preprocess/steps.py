@@ -100,19 +100,62 @@ def in_plane(volume: Volume, *, spacing_mm: float) -> Volume:
     return volume
 
 
-def unit_range(volume: Volume) -> Volume:
-    """Bring intensities to [0, 1] (Sci Rep 2025, s41598-025-14112-x, preprocessing step 2), robustly.
+def resize(volume: Volume, *, rows: int, columns: int) -> Volume:
+    """The same field of view in `rows` x `columns` pixels, area-correct (same paper, preprocessing step 3).
 
-    0 is the first percentile of all voxels (air); 1 is the 99.5th percentile of the foreground, the
-    voxels brighter than a tenth of the way to the 99th percentile. What lies outside is clipped. A constant
-    volume becomes zeros.
+    Args:
+        volume: axial order.
+        rows: number of rows.
+        columns: number of columns.
+    """
+    for axis, size in ((1, rows), (2, columns)):
+        old = volume.data.shape[axis]
+        if old != size:
+            volume = _resample(volume, axis, size, old / size)
+    return volume
+
+
+def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    """The voxels of `box` (plain slices with start and stop) on their own grid."""
+    data = np.ascontiguousarray(volume.data[box])
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    return Volume(data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+
+
+def strip(volume: Volume, brain: Volume) -> Volume:
+    """Set what is not brain (label 0) to 0 (same paper, step 1)."""
+    return Volume(np.where(brain.data > 0, volume.data, 0).astype(np.float32), volume.grid)
+
+
+def min_max(volume: Volume, brain: Volume | None) -> Volume:
+    """Bring intensities to [0, 1] (same paper, step 2): minimum and maximum inside the brain; outside it 0.
+
+    A constant volume becomes zeros.
 
     Raises:
         NotAVolume: a value is not finite.
     """
-    data = volume.data.astype(np.float32)
-    if not np.isfinite(data).all():
-        raise NotAVolume("the volume holds values that are not finite numbers")
+    data = _finite(volume)
+    inside = np.ones(data.shape, bool) if brain is None else brain.data > 0
+    low, high = (data[inside].min(), data[inside].max()) if inside.any() else (0.0, 0.0)
+    if high <= low:
+        return Volume(np.zeros_like(data), volume.grid)
+    return Volume(np.where(inside, (data - low) / (high - low), 0).astype(np.float32), volume.grid)
+
+
+def unit_range(volume: Volume, brain: Volume | None = None) -> Volume:
+    """Bring intensities to [0, 1] as `min_max` does, but robustly and for a whole head.
+
+    0 is the first percentile of all voxels (air); 1 is the 99.5th percentile of the foreground, the
+    voxels brighter than a tenth of the way to the 99th percentile. What lies outside is clipped. A constant
+    volume becomes zeros. `brain` is not used: a step takes it as every step of values does.
+
+    Raises:
+        NotAVolume: a value is not finite.
+    """
+    del brain
+    data = _finite(volume)
     low, high = np.percentile(data, [1.0, 99.0])
     foreground = data[data > low + 0.1 * (high - low)]
     if foreground.size:
@@ -156,6 +199,13 @@ def apply_along(data: NDArray[np.float32], weights: NDArray[np.float32], axis: i
     """`weights` (new, old) applied along one axis of `data`."""
     moved = np.moveaxis(np.tensordot(weights, data, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(moved)
+
+
+def _finite(volume: Volume) -> NDArray[np.float32]:
+    data = volume.data.astype(np.float32)
+    if not np.isfinite(data).all():
+        raise NotAVolume("the volume holds values that are not finite numbers")
+    return data
 
 
 def _resample(volume: Volume, axis: int, size: int, step: float) -> Volume:

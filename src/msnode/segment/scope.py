@@ -1,19 +1,79 @@
-"""Whether a series lies inside what a bundle has seen in training; outside it, a result says so."""
+"""Whether a series lies inside what a bundle has seen in training: read, read with a warning, or refused.
+
+An acquisition that training did not see (plane, slice distance, field strength, manufacturer) is read and
+said. Refused is only what would give a meaningless result: intensities that are no FLAIR's, or a "brain" of
+a size that no brain has.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from msnode.errors import OutsideModelScope
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
     from pydicom import Dataset
 
-    from msnode.domain import Grid
-    from msnode.segment.bundle import Scope
+    from msnode.domain import Grid, Prepared
+    from msnode.segment.bundle import IntensityHistogram, Scope
+
+IN_SCOPE: Literal["in scope"] = "in scope"
+WARNING: Literal["warning"] = "warning"
+REFUSAL: Literal["refusal"] = "refusal"
 
 _PLANES = ("sagittal", "coronal", "axial")  # by the patient axis (x, y, z in LPS) closest to the slice axis
 _FIELD_TOLERANCE_T = 0.2
+_FAR_BELOW, _FAR_ABOVE = 1 / 3, 2.0
+"""Shares of the smallest and the largest brain of training beyond which no brain can have been found."""
+_CUT_SHARE = 0.4
+"""An outermost slice with more than this share of the largest slice's brain area cuts the brain off; then a
+small volume says nothing."""
+
+
+@dataclass(frozen=True)
+class ScopeVerdict:
+    """What the comparison with a bundle's training range says.
+
+    Attributes:
+        kind: "in scope", "warning" (read, and said) or "refusal" (not read).
+        sentences: why, one sentence each; of a refusal the reasons for refusing alone; empty in scope.
+    """
+
+    kind: Literal["in scope", "warning", "refusal"]
+    sentences: tuple[str, ...] = ()
+
+    def raise_refusal(self) -> None:
+        """Do nothing, unless this is a refusal.
+
+        Raises:
+            OutsideModelScope: it is; the message holds every sentence.
+        """
+        if self.kind == REFUSAL:
+            raise OutsideModelScope(" ".join(self.sentences))
+
+
+def judge_scope(scope: Scope, grid: Grid, header: Dataset, prepared: Prepared) -> ScopeVerdict:
+    """Compare a series with what the bundle declares.
+
+    Args:
+        scope: what the bundle declares; what it does not state is not judged.
+        grid: the source grid.
+        header: of any instance; an attribute that is missing gives no sentence, since nothing is known.
+        prepared: what the bundle's recipe made of the series.
+    """
+    refused: list[str] = []
+    warned = _acquisition(scope, grid, header)
+    for refusing, text in (*_brain_volume(scope, prepared), *_intensities(scope, prepared)):
+        (refused if refusing else warned).append(text)
+    if refused:
+        return ScopeVerdict(REFUSAL, _sentences(refused))
+    return ScopeVerdict(WARNING, _sentences(warned)) if warned else ScopeVerdict(IN_SCOPE)
 
 
 def acquisition_plane(grid: Grid) -> str:
@@ -21,14 +81,51 @@ def acquisition_plane(grid: Grid) -> str:
     return _PLANES[int(np.argmax(np.abs(grid.affine[:3, 0]) / grid.spacing[0]))]
 
 
-def outside_scope(scope: Scope, grid: Grid, header: Dataset) -> tuple[str, ...]:
-    """What of an acquisition the model has not seen, one sentence each; empty inside its scope.
+def brain_volume_ml(prepared: Prepared) -> float | None:
+    """Volume of brain and ventricles inside the stack, ml; None where the recipe strips no skull."""
+    if prepared.brain is None:
+        return None
+    return int(np.count_nonzero(prepared.brain)) * prepared.grid.voxel_volume_mm3 / 1000
+
+
+def brain_histogram(prepared: Prepared, edges: Sequence[float]) -> tuple[float, ...]:
+    """Density of the first channel's intensities in the brain.
 
     Args:
-        scope: what the bundle declares.
-        grid: the source grid.
-        header: of any instance; an attribute that is missing gives no sentence, since nothing is known.
+        prepared: made by a recipe; where it strips no skull, every voxel above 0 counts.
+        edges: limits of the bins in rising order, n + 1; values beyond them count in the outermost bins.
+
+    Returns:
+        n densities, whose sum over the bins' widths is 1; zeros where there is no such voxel.
     """
+    data = prepared.data[0]
+    values = data[data > 0 if prepared.brain is None else prepared.brain > 0]
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return tuple(float(d) for d in counts / np.diff(edges) / max(1, values.size))
+
+
+def histogram_distance(edges: Sequence[float], a: Sequence[float], b: Sequence[float]) -> float:
+    """Earth mover's distance (1-Wasserstein) of two densities: the integral of |F_a - F_b|.
+
+    It says how far intensities must be moved on average, in the prepared image's units, where those of a
+    bin count as its lower edge. Bin-wise distances do not know that neighbouring bins are nearly alike.
+
+    Args:
+        edges: limits of the bins, n + 1.
+        a: n densities.
+        b: n densities.
+    """
+    widths = np.diff(edges)
+    apart: NDArray[np.float64] = np.cumsum((np.asarray(a) - np.asarray(b)) * widths)
+    return float(np.abs(apart) @ widths)
+
+
+def _sentences(found: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"Outside the model's scope: {text}." for text in found)
+
+
+def _acquisition(scope: Scope, grid: Grid, header: Dataset) -> list[str]:
+    """What of an acquisition the model has not seen."""
     found = []
     plane = acquisition_plane(grid)
     if scope.plane not in {"any", plane}:
@@ -42,12 +139,41 @@ def outside_scope(scope: Scope, grid: Grid, header: Dataset) -> tuple[str, ...]:
         found.append(f"field strength {field:g} T; the model was trained on {seen} T")
     vendor = str(header.get("Manufacturer") or "").strip()
     if vendor and not any(known.casefold() in vendor.casefold() for known in scope.manufacturers):
-        found.append(f"a scanner's manufacturer that the model was not trained on ({_known(scope)} only)")
-    return tuple(f"Outside the model's scope: {text}." for text in found)
+        known = ", ".join(scope.manufacturers)
+        found.append(f"a scanner's manufacturer that the model was not trained on ({known} only)")
+    return found
 
 
-def _known(scope: Scope) -> str:
-    return ", ".join(scope.manufacturers)
+def _brain_volume(scope: Scope, prepared: Prepared) -> list[tuple[bool, str]]:
+    """At most one finding: whether it refuses, and its text."""
+    volume = brain_volume_ml(prepared)
+    if scope.brain_volume_ml is None or prepared.brain is None or volume is None:
+        return []
+    low, high = scope.brain_volume_ml
+    if low <= volume <= high or (volume < low and _cut_off(prepared.brain)):
+        return []
+    refusing = not low * _FAR_BELOW <= volume <= high * _FAR_ABOVE
+    return [(refusing, f"brain volume {volume:.0f} ml; the model was trained on {low:.0f} to {high:.0f} ml")]
+
+
+def _cut_off(brain: NDArray[np.uint8]) -> bool:
+    """Whether the brain goes on below the first or above the last slice."""
+    area = np.count_nonzero(brain, axis=(1, 2))
+    return bool(max(area[0], area[-1]) > _CUT_SHARE * area.max())
+
+
+def _intensities(scope: Scope, prepared: Prepared) -> list[tuple[bool, str]]:
+    """At most one finding: whether it refuses, and its text."""
+    seen: IntensityHistogram | None = scope.intensity_histogram
+    if seen is None:
+        return []
+    distance = histogram_distance(seen.edges, brain_histogram(prepared, seen.edges), seen.density)
+    figures = f"histogram distance {distance:.3f}, in training at most {seen.largest_distance:.3f}"
+    if distance > seen.refuse_distance:
+        return [(True, f"the brain's intensities are not those of a FLAIR ({figures})")]
+    if distance > seen.largest_distance:
+        return [(False, f"the brain's intensities differ from those of training ({figures})")]
+    return []
 
 
 def _number(header: Dataset, keyword: str) -> float | None:

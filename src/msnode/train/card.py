@@ -10,20 +10,26 @@ if TYPE_CHECKING:
     from msnode.train.recipe import TrainingRecipe
 
 _COLUMNS = ("dice", "ppv", "sensitivity", "iou", "lesion_f1", "lesion_sensitivity", "lesion_ppv")
+_PURPOSE = {
+    "lesions": "Segments multiple sclerosis lesions in FLAIR. A second reader, not a medical device.",
+    "brain": "Finds brain and ventricles in FLAIR, to strip the skull before lesions are segmented.",
+}
 
 _TEMPLATE = """# {bundle.name} {bundle.version}
 
-Segments multiple sclerosis lesions in FLAIR. A second reader, not a medical device.
+{purpose}
 
 ## Network
 
-nnU-Net 2D (PlainConvUNet), features {features}, patch {patch}. Training recipe `{recipe.name}`, preprocessing
-recipe `{recipe.preprocess}`; {training.epochs} epochs of {training.iterations_per_epoch} iterations, batch
-{training.batch}. A lesion is probability >= {bundle.threshold} and at least {bundle.min_volume_mm3:g} mm3.
+nnU-Net 2D (PlainConvUNet), features {features}, patch {patch}, {recipe.dataset.folds} folds disjoint by
+patient whose logits are averaged. Training recipe `{recipe.name}`, preprocessing recipe
+`{recipe.preprocess}`; {training.pretraining_epochs} epochs of pretraining on {recipe.synthetic.scans}
+synthetic scans, then {training.epochs} epochs a fold, of {training.iterations_per_epoch} iterations each,
+batch {training.batch}; {share:.0%} of the slices drawn are synthetic. {definition}
 
 ## Scope
 
-Acquisition plane {scope.plane}; slice distance {distance} mm. Seen in training: {field}; {vendors}.
+Acquisition plane {scope.plane}; slice distance {distance} mm. Real scans in training: {field}; {vendors}.
 Other scanners and protocols are untested ground: expect lower figures there.
 
 ## Figures on held-out patients
@@ -41,14 +47,18 @@ def model_card(recipe: TrainingRecipe, evaluation: Mapping[str, Any]) -> str:
 
     Args:
         recipe: the training recipe.
-        evaluation: as `train.session` makes it; empty where nothing was held out yet.
+        evaluation: as `train.validation` makes it; empty where nothing was held out yet.
     """
-    scope = recipe.bundle.scope
+    scope, bundle = recipe.bundle.scope, recipe.bundle
+    lesion = f"A lesion is probability >= {bundle.threshold} and at least {bundle.min_volume_mm3:g} mm3."
     return _TEMPLATE.format(
+        purpose=_PURPOSE[recipe.dataset.target],
         recipe=recipe,
-        bundle=recipe.bundle,
+        bundle=bundle,
         training=recipe.training,
         scope=scope,
+        share=recipe.synthetic.share if recipe.synthetic.scans else 0,
+        definition=lesion if recipe.dataset.target == "lesions" else "",
         features=", ".join(map(str, recipe.network.features)),
         patch=" x ".join(map(str, recipe.network.patch)),
         distance="-".join(f"{d:g}" for d in scope.slice_distance_mm),
@@ -61,16 +71,16 @@ def model_card(recipe: TrainingRecipe, evaluation: Mapping[str, Any]) -> str:
 def _figures(evaluation: Mapping[str, Any]) -> str:
     if not evaluation:
         return "None recorded."
-    head = ["case", *(name.replace("_", " ") for name in _COLUMNS), "lesions / expert", "ml / expert"]
-    rows = [
-        _row(name, scores) for name, scores in {**evaluation["cases"], "mean": evaluation["mean"]}.items()
-    ]
-    table = [_line(head), "|---" * len(head) + "|", *rows]
+    rows = {**evaluation["cases"], "mean": evaluation["mean"]}
+    if "dice" in evaluation["mean"]:
+        head = [*(name.replace("_", " ") for name in _COLUMNS), "lesions / expert", "ml / expert"]
+        cells = [score_cells(name, scores, _COLUMNS) for name, scores in rows.items()]
+    else:
+        keys = list(evaluation["mean"])
+        head = [key.replace("_", " ") for key in keys]
+        cells = [[name, *(f"{scores[key]:.3f}" for key in keys)] for name, scores in rows.items()]
+    table = [_line(["case", *head]), "|---" * (len(head) + 1) + "|", *map(_line, cells)]
     return "\n".join([evaluation["protocol"], "", *table, "", f"Command: `{evaluation['command']}`"])
-
-
-def _row(name: str, scores: Mapping[str, Any]) -> str:
-    return _line(score_cells(name, scores, _COLUMNS))
 
 
 def score_cells(name: str, scores: Mapping[str, Any], columns: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Span = tuple[float, float]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Table(BaseModel):
@@ -21,11 +22,43 @@ class _Table(BaseModel):
 
 
 class DatasetTable(_Table):
-    """Which cases belong together, and which slices train."""
+    """What is learned, which cases belong together, and which slices train.
 
+    Attributes:
+        target: "lesions" (background, lesion) or "brain" (background, brain, ventricles).
+        same_patient: groups of cases that show one patient.
+        folds: number of folds, disjoint by patient.
+        min_slice_entropy: slices whose mask has a smaller Shannon entropy (bits) leave the training set.
+        longitudinal: folder, relative to the data folder, of further scans with a brain mask ("brain" only).
+        longitudinal_train: "PATIENT/STUDY" that train in every fold.
+        longitudinal_held_out: "PATIENT/STUDY" that never train.
+    """
+
+    target: Literal["lesions", "brain"] = "lesions"
     same_patient: tuple[tuple[str, ...], ...] = ()
     folds: Annotated[int, Field(ge=2)]
-    min_slice_entropy: Annotated[float, Field(ge=0, le=1)]
+    min_slice_entropy: Share
+    longitudinal: str = ""
+    longitudinal_train: tuple[str, ...] = ()
+    longitudinal_held_out: tuple[str, ...] = ()
+
+
+class SyntheticTable(_Table):
+    """Synthetic scans that train beside the real ones.
+
+    Attributes:
+        scans: how many.
+        share: share of the slices drawn in training that are synthetic.
+        seed: of the first scan.
+        lesion_masks: folder of lesion masks in MNI space, relative to the data folder.
+        leave_out: patients whose masks are not used, because their images test the model.
+    """
+
+    scans: Annotated[int, Field(ge=0)] = 0
+    share: Annotated[float, Field(ge=0, lt=1)] = 0
+    seed: int = 1000
+    lesion_masks: str = ""
+    leave_out: tuple[str, ...] = ()
 
 
 class NetworkTable(_Table):
@@ -36,30 +69,62 @@ class NetworkTable(_Table):
 
 
 class TrainingTable(_Table):
-    """Length, optimiser and sampling."""
+    """Length, optimiser and sampling.
 
+    Attributes:
+        pretraining_epochs: epochs on synthetic scans alone, once, before the folds; 0 for none.
+        epochs: epochs of each fold.
+        optimiser: "sgd" (Nesterov momentum 0.99, as nnU-Net) or "adamw", which needs fewer iterations.
+    """
+
+    pretraining_epochs: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1)]
     iterations_per_epoch: Annotated[int, Field(ge=1)]
     validation_iterations: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     initial_rate: float
     weight_decay: float
-    oversample_lesion: Annotated[float, Field(ge=0, le=1)]
+    oversample_lesion: Share
     seed: int
 
 
 class AugmentationTable(_Table):
-    """Ranges of the random changes; intensities are on the [0, 1] scale of the prepared image."""
+    """Ranges of the random changes; intensities are on the [0, 1] scale of the prepared image.
+
+    Attributes:
+        rotation_deg: largest rotation to either side.
+        rotation_chance: how often a slice is rotated, zoomed, shifted or sheared.
+        shift: largest shift, as a share of rows and columns.
+        shear_deg: largest shear angle.
+        scale: zoom.
+        elastic: how often a slice is bent.
+        gamma, contrast, brightness: factors; `noise_variance`, `blur_sigma` (pixels), `low_resolution`
+            (share of the pixels that stay) as in nnU-Net.
+        bias_field: standard deviation of the coefficients of a cubic log bias field.
+        intensity_chance: how often each of these is applied.
+        lesion_contrast: factors on the difference between a lesion and the brain around it.
+        brain_edge_px: pixels that an imprecise brain mask may lose.
+        strip_chance: how often everything but the brain is set to 0 ("brain" only).
+    """
 
     rotation_deg: float
+    rotation_chance: Share = 0.4
+    shift: Share = 0.0
+    shear_deg: Annotated[float, Field(ge=0, lt=90)] = 0.0
     scale: Span
-    gamma: Span
-    contrast: Span
-    brightness: Span
-    noise_variance: float
-    blur_sigma: Span
-    low_resolution: Span
-    bias_field: float
+    elastic: Share = 0.1
+    gamma: Span = (1.0, 1.0)
+    contrast: Span = (1.0, 1.0)
+    brightness: Span = (1.0, 1.0)
+    noise_variance: float = 0.0
+    blur_sigma: Span = (0.0, 0.0)
+    low_resolution: Span = (1.0, 1.0)
+    bias_field: float = 0.0
+    intensity_chance: Share = 0.0
+    lesion_contrast: Span = (1.0, 1.0)
+    brain_edge_px: Annotated[int, Field(ge=0)] = 0
+    strip_chance: Share = 0.0
 
 
 class BundleTable(_Table):
@@ -80,6 +145,7 @@ class TrainingRecipe(_Table):
     name: str
     preprocess: str
     dataset: DatasetTable
+    synthetic: SyntheticTable = SyntheticTable()
     network: NetworkTable
     training: TrainingTable
     augmentation: AugmentationTable

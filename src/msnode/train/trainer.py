@@ -18,14 +18,15 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     plan_experiment_dataset,
     preprocess_dataset,
 )
-from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 
 from msnode.train import augment
 from msnode.train.dataset import DATASET_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from msnode.train.recipe import TrainingRecipe
@@ -34,22 +35,25 @@ _PLANS = "nnUNetPlans"
 _CONFIGURATION = "2d"
 
 
-class CompactTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
+class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
     """nnU-Net's trainer with a training recipe's numbers, bfloat16 also on the CPU, and its own augmentation.
 
-    `recipe` and `report` are set before `initialize`; the constructor's signature is nnU-Net's, which stores
-    its arguments in every checkpoint.
+    `configure` is called before `initialize`; the constructor's signature is nnU-Net's, which stores its
+    arguments in every checkpoint. A kill costs at most the epoch in which it happens: every epoch ends with
+    a checkpoint, written aside and renamed, that holds the states of all random generators.
     """
 
     network: torch.nn.Module
     recipe: TrainingRecipe
-    report: Callable[[CompactTrainer], None]
+    report: Callable[[RecipeTrainer], None]
 
-    def configure(self, recipe: TrainingRecipe, report: Callable[[CompactTrainer], None]) -> None:
+    def configure(
+        self, recipe: TrainingRecipe, report: Callable[[RecipeTrainer], None], *, pretraining: bool
+    ) -> None:
         """Take the recipe's numbers; `report` is called at the end of every epoch."""
         self.recipe, self.report = recipe, report
         table = recipe.training
-        self.num_epochs = table.epochs
+        self.num_epochs = table.pretraining_epochs if pretraining else table.epochs
         self.num_iterations_per_epoch = table.iterations_per_epoch
         self.num_val_iterations_per_epoch = table.validation_iterations
         self.initial_lr, self.weight_decay = table.initial_rate, table.weight_decay
@@ -64,17 +68,38 @@ class CompactTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         super().initialize()
         self.network = self.network.to(memory_format=torch.channels_last)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's name
-        """Ranges of the recipe, and the patch to read so that rotation leaves no empty corner."""
-        rotation = augment.rotation_range(self.recipe.augmentation)
-        patch = self.configuration_manager.patch_size
-        initial = get_patch_size(patch, rotation, (0, 0), (0, 0), self.recipe.augmentation.scale)
-        self.inference_allowed_mirroring_axes = augment.MIRROR_AXES
-        return rotation, False, initial, augment.MIRROR_AXES
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """nnU-Net's SGD, or AdamW; the rate falls polynomially either way."""
+        if self.recipe.training.optimiser == "sgd":
+            return super().configure_optimizers()  # type: ignore[no-any-return]
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimiser, PolyLRScheduler(optimiser, self.initial_lr, self.num_epochs)
 
-    def get_training_transforms(self, patch_size: Any, *args: Any, **_: Any) -> Any:
-        """The project's chain; `args` begins with the rotation and the scales of deep supervision."""
-        return augment.training_transforms(self.recipe.augmentation, patch_size, args[1])
+    def start_from(self, checkpoint: Path) -> None:
+        """Take the weights, and nothing else, of another training of the same network."""
+        if not self.was_initialized:
+            self.initialize()
+        # our own file, from the pretraining just done
+        trained = torch.load(checkpoint, map_location=self.device, weights_only=False)
+        network = self.network.module if self.is_ddp else self.network
+        network.load_state_dict(trained["network_weights"])  # type: ignore[union-attr]
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's name
+        """The patch is read as large as the network sees it: `augment` brings zeros in, as padding does."""
+        self.inference_allowed_mirroring_axes = augment.MIRROR_AXES
+        return (0.0, 0.0), False, tuple(self.configuration_manager.patch_size), augment.MIRROR_AXES
+
+    def get_training_transforms(self, *args: Any, **_: Any) -> Any:
+        """The project's chain; `args` are patch, rotation and the scales of deep supervision, …."""
+        return augment.training_transforms(self.recipe.augmentation, args[2])
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """nnU-Net draws cases evenly: real ones are named several times, for the recipe's share."""
+        train, val = super().get_tr_and_val_datasets()
+        train.identifiers = balanced(train.identifiers, self.recipe.synthetic.share)
+        return train, val
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One step of SGD: network in bfloat16, loss in float32, gradients clipped at 12 as nnU-Net does."""
@@ -86,16 +111,16 @@ class CompactTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Loss and hard counts of the lesion class over the batch."""
+        """Loss, and hard counts of each foreground class over the batch."""
         loss, output = self._forward(batch)
-        predicted = output.argmax(1) == 1
-        truth = batch["target"][0].to(self.device)[:, 0] == 1
-        counts = {
-            "tp_hard": predicted & truth,
-            "fp_hard": predicted & ~truth,
-            "fn_hard": ~predicted & truth,
-        }
-        sums = {key: np.array([float(value.sum())]) for key, value in counts.items()}
+        predicted, truth = output.argmax(1), batch["target"][0].to(self.device)[:, 0]
+        counts: dict[str, list[float]] = {"tp_hard": [], "fp_hard": [], "fn_hard": []}
+        for label in self.label_manager.foreground_labels:
+            found, there = predicted == label, truth == label
+            counts["tp_hard"].append(float((found & there).sum()))
+            counts["fp_hard"].append(float((found & ~there).sum()))
+            counts["fn_hard"].append(float((~found & there).sum()))
+        sums = {key: np.array(values) for key, values in counts.items()}
         return {"loss": loss.detach().cpu().numpy(), **sums}
 
     def _forward(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +134,44 @@ class CompactTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
     def on_epoch_end(self) -> None:
         """nnU-Net's bookkeeping and checkpoint, then the report."""
         super().on_epoch_end()
-        self.report(self)
+        if self.local_rank == 0:
+            self.report(self)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write aside, add the generators' states, rename: a kill leaves the epoch before."""
+        aside = f"{filename}.incomplete"
+        super().save_checkpoint(aside)
+        if self.local_rank != 0:
+            return
+        content = torch.load(aside, map_location="cpu", weights_only=False)  # our own, written a line above
+        content["random"] = (torch.get_rng_state(), np.random.get_state())  # noqa: NPY002 - batchgenerators' own
+        torch.save(content, aside)
+        os.replace(aside, filename)  # noqa: PTH105 - nnU-Net passes names
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Continue where the checkpoint was written, random numbers included."""
+        super().load_checkpoint(filename_or_checkpoint)
+        content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)  # our own file
+        self._random = content["random"]
+
+    def on_train_start(self) -> None:
+        """nnU-Net draws from the generators while it sets up: their states come back after that."""
+        super().on_train_start()
+        if (states := getattr(self, "_random", None)) is not None:
+            torch.set_rng_state(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002 - batchgenerators' own
+
+
+def balanced(identifiers: Sequence[str], synthetic_share: float) -> list[str]:
+    """Names of cases, real ones as often as it takes for the wanted share of synthetic draws."""
+    real = [name for name in identifiers if not name.startswith("synthetic")]
+    synthetic = [name for name in identifiers if name.startswith("synthetic")]
+    if not real or not synthetic:
+        return list(identifiers)
+    if synthetic_share == 0:
+        return real
+    times = (1 - synthetic_share) / synthetic_share * len(synthetic) / len(real)
+    return real * max(1, round(times)) + synthetic
 
 
 def plan(recipe: TrainingRecipe, work: Path) -> None:
@@ -135,6 +197,7 @@ def _compact(planned: dict[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [2] * (stages - 1),
     }
+    # the prepared grid is the network's: nnU-Net must not interpolate a second time
     return planned | {
         "batch_size": recipe.training.batch,
         "patch_size": list(recipe.network.patch),
@@ -142,27 +205,71 @@ def _compact(planned: dict[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
     }
 
 
-def run(recipe: TrainingRecipe, work: Path, fold: int, report: Callable[[CompactTrainer], None]) -> Path:
+def run(
+    recipe: TrainingRecipe, work: Path, fold: int, report: Callable[[RecipeTrainer], None], gpus: int = 1
+) -> Path:
     """Train one fold, from the latest checkpoint where there is one.
 
+    Args:
+        recipe: the training recipe; its pretraining is fold number `recipe.dataset.folds`.
+        work: the training's folder.
+        fold: which fold.
+        report: told of every epoch (on one GPU or the CPU).
+        gpus: number of GPUs; more than one train together by nnU-Net's distributed data parallel.
+
     Returns:
-        nnU-Net's result folder (plans.json, dataset.json, fold_N/checkpoint_final.pth).
+        The fold's checkpoint, `.../fold_N/checkpoint_final.pth`; plans.json and dataset.json lie a folder up.
     """
-    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - its spelling; 0 augments in this process
-    torch.manual_seed(recipe.training.seed)
-    np.random.seed(recipe.training.seed)  # noqa: NPY002 - the generator that batchgenerators uses
+    folder = work / "nnUNet_results" / DATASET_NAME / f"{RecipeTrainer.__name__}__{_PLANS}__{_CONFIGURATION}"
+    final = folder / f"fold_{fold}" / "checkpoint_final.pth"
+    if final.exists():
+        return final
+    if gpus > 1:
+        spawn(_run_rank, (gpus, recipe, work, folder, fold), nprocs=gpus)  # type: ignore[no-untyped-call]
+    else:
+        _run(recipe, work, folder, fold, report)
+    return final
+
+
+def curves(checkpoint: Path) -> dict[str, list[float]]:
+    """Loss an epoch, on training and validation batches, as the checkpoint logged it."""
+    # our own file, from the training just done
+    logged = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    names = {"train": "train_losses", "validation": "val_losses"}
+    return {name: [round(float(v), 4) for v in logged[key]] for name, key in names.items()}
+
+
+def _run_rank(  # noqa: PLR0917 - torch passes them by position
+    rank: int, gpus: int, recipe: TrainingRecipe, work: Path, folder: Path, fold: int
+) -> None:
+    """One process of several, each on its own GPU."""
+    os.environ.setdefault("MASTER_ADDR", "localhost")
+    os.environ.setdefault("MASTER_PORT", "29501")
+    torch.distributed.init_process_group("nccl", rank=rank, world_size=gpus)
+    torch.cuda.set_device(rank)
+    _run(recipe, work, folder, fold, lambda _: None)
+    torch.distributed.destroy_process_group()
+
+
+def _run(
+    recipe: TrainingRecipe, work: Path, folder: Path, fold: int, report: Callable[[RecipeTrainer], None]
+) -> None:
+    cuda = torch.cuda.is_available()
+    os.environ["nnUNet_n_proc_DA"] = "8" if cuda else "0"  # noqa: SIM112 - its spelling; 0 augments in this process
+    torch.manual_seed(recipe.training.seed + fold)
+    np.random.seed(recipe.training.seed + fold)  # noqa: NPY002 - the generator that batchgenerators uses
     preprocessed = work / "nnUNet_preprocessed" / DATASET_NAME
     plans = load_json(str(preprocessed / f"{_PLANS}.json"))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder = work / "nnUNet_results" / DATASET_NAME / f"{CompactTrainer.__name__}__{_PLANS}__{_CONFIGURATION}"
-    final, latest = (folder / f"fold_{fold}" / f"checkpoint_{kind}.pth" for kind in ("final", "latest"))
-    if final.exists():
-        return folder
+    pretrained = folder / f"fold_{recipe.dataset.folds}" / "checkpoint_final.pth"
+    latest = folder / f"fold_{fold}" / "checkpoint_latest.pth"
     plans["continue_training"] = latest.exists()
     dataset_json = load_json(str(preprocessed / "dataset.json"))
-    trainer = CompactTrainer(plans, _CONFIGURATION, fold, dataset_json, device)
-    trainer.configure(recipe, report)
+    device = torch.device("cuda" if cuda else "cpu")
+    trainer = RecipeTrainer(plans, _CONFIGURATION, fold, dataset_json, device)
+    pretraining = fold == recipe.dataset.folds
+    trainer.configure(recipe, report, pretraining=pretraining)
     if latest.exists():
         trainer.load_checkpoint(str(latest))
+    elif recipe.training.pretraining_epochs and not pretraining:
+        trainer.start_from(pretrained)
     trainer.run_training()
-    return folder

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msnode
@@ -10,57 +12,115 @@ from msnode.domain import Provenance
 from msnode.errors import AmbiguousSelection, InvalidTransition, NotReadable
 from msnode.pipeline import ReadingRules, read_study
 from msnode.preprocess import recipes
+from msnode.preprocess.brain import LearnedBrain
 from msnode.record import deliveries, jobs
 from msnode.resultset import describe, read_result, write_result_set
-from msnode.segment.bundle import find_bundle, load_bundle
+from msnode.segment.bundle import BRAIN, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.series.select import SelectionRules
 from msnode.series.volume import group_series, read_instance
-from msnode.wiring.model import bundle_folders
+from msnode.wiring.model import bundle_folders, cache_folder, user_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from msnode.domain import Instance, Series
+    from msnode.domain import Instance, Prediction, Prepared, Series
     from msnode.pipeline import Reading
+    from msnode.preprocess.brain import Extractor
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
+    from msnode.segment.bundle import Bundle
     from msnode.settings import Settings
     from msnode.store import Store
 
 _PREAMBLE = 128
 
 
+@dataclass(frozen=True, eq=False)
+class BundleNetwork:
+    """A bundle's networks, ready to run.
+
+    Attributes:
+        lesions: the bundle's own.
+        extract: the brain network of the bundle within it; None where the recipe strips no skull.
+    """
+
+    lesions: Predictor
+    extract: Extractor | None
+
+    @property
+    def runtime_name(self) -> str:
+        """What runs them and in which precision."""
+        return self.lesions.runtime_name
+
+    def predict(self, prepared: Prepared) -> Prediction:
+        """Probability and spread of lesions on the prepared grid."""
+        return self.lesions.predict(prepared)
+
+
+def open_network(bundle: Bundle, open_predictor: Callable[[Bundle], Predictor]) -> BundleNetwork:
+    """Load a bundle's networks, the brain's too where its recipe strips the skull.
+
+    Args:
+        bundle: a verified bundle.
+        open_predictor: how to open one bundle: device, preset, folds.
+
+    Raises:
+        ModelError: the bundle of the brain network is missing or damaged, or names an unknown recipe.
+        ConfigurationError: the device is not there.
+    """
+    extract = None
+    if recipes.get(bundle.manifest.recipe).strips_skull:
+        brain = load_bundle(bundle.path / BRAIN, recipes.names())
+        prepare = recipes.get(brain.manifest.recipe).apply
+        extract = LearnedBrain(prepare, open_predictor(brain).predict, recipes.restore)
+    return BundleNetwork(open_predictor(bundle), extract)
+
+
 class Reader:
     """Reads studies with the configured bundle, which stays loaded between readings.
+
+    Args:
+        settings: what is in force.
+        cache: where compiled networks are kept, unless the settings name a folder; by default in data_dir.
 
     Raises:
         ModelError: the bundle is missing or damaged, or names a recipe this version does not have.
         ConfigurationError: the configured device is not there.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, cache: Path | None = None) -> None:
         self._settings = settings
+        self._cache = cache or settings.node.data_dir / "cache"
         self.bundle = load_bundle(
             find_bundle(settings.model.bundle, bundle_folders(settings)), recipes.names()
         )
         manifest = self.bundle.manifest
-        self._predictor: Predictor | None = None
+        self._network: BundleNetwork | None = None
         self._rules = ReadingRules(
             selection=SelectionRules(min_slices=settings.selection.min_slices),
             recipe=manifest.recipe,
             scope=manifest.scope,
             threshold=manifest.threshold,
             min_volume_mm3=manifest.min_volume_mm3,
+            calibration=manifest.calibration,
+            mark_below_confidence=settings.model.mark_below_confidence,
         )
 
-    def predictor(self) -> Predictor:
-        """The network, compiled at the first call."""
-        if self._predictor is None:
+    def predictor(self) -> BundleNetwork:
+        """The networks, compiled at the first call."""
+        if self._network is None:
             model = self._settings.model
-            self._predictor = Predictor(self.bundle, device=model.device, threads=model.threads or None)
-        return self._predictor
+            open_predictor = partial(
+                Predictor,
+                device=model.device,
+                threads=model.threads or None,
+                preset=model.preset,
+                cache_dir=cache_folder(self._settings, self._cache),
+            )
+            self._network = open_network(self.bundle, open_predictor)
+        return self._network
 
     def read(
         self,
@@ -144,7 +204,7 @@ def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
     if len(studies) > 1:
         raise AmbiguousSelection(f"{path} holds {len(studies)} studies; give the folder of one")
     newest = max(i.path.stat().st_mtime for i in instances)
-    reader = Reader(settings)
+    reader = Reader(settings, cache=user_cache())
     reading = reader.read(study, started_at=datetime.fromtimestamp(int(newest), UTC), asked_for=True)
     return write_result_set(reading, out)
 

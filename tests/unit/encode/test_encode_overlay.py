@@ -1,16 +1,19 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from msnode.encode import encode_overlay
 from msnode.encode.codes import lesion_colour
 from msnode.encode.overlay import NOTICE, _magnification
 from msnode.encode.planes import plane_of
 from support.dicom_files import change, enhanced_flair, flair_series
-from support.readings import provenance, read
+from support.readings import MARK_BELOW, provenance, read
 
 
 def overlay(reading):
-    outputs = encode_overlay(reading.source, reading.lesion_map, provenance(), reading.findings)
+    outputs = encode_overlay(
+        reading.source, reading.lesion_map, provenance(), reading.findings, mark_below=MARK_BELOW
+    )
     return [o.dataset for o in outputs]
 
 
@@ -47,6 +50,27 @@ def test_contours_surround_lesions_and_leave_them_visible(reading):
             assert tuple(left) == colour
             inside = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
             np.testing.assert_array_equal(ds.pixel_array[inside], without.pixel_array[inside])
+
+
+def coloured(ds, label):
+    return (ds.pixel_array == lesion_colour(label)).all(axis=2)
+
+
+def test_a_lesion_of_low_confidence_is_dashed(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=5, rows=64, columns=64)
+    solid, marked = (overlay(read(paths, 2, confidences=[c, 0.5])) for c in (0.5, 0.49))
+    labels = read(paths, 2).lesion_map.labels
+    for k, (before, after) in enumerate(zip(solid, marked, strict=True)):
+        full, dashes = coloured(before, 1), coloured(after, 1)
+        if (labels[k] == 1).any():
+            assert not (dashes & ~full).any()
+            assert 0.3 < dashes.sum() / full.sum() < 0.75
+            _, runs = ndimage.label(dashes, np.ones((3, 3)))
+            assert runs >= 4  # dashes and the number
+            assert (before.pixel_array[-30:] != after.pixel_array[-30:]).any()  # the legend
+        else:
+            np.testing.assert_array_equal(before.pixel_array, after.pixel_array)
+        np.testing.assert_array_equal(coloured(before, 2), coloured(after, 2))
 
 
 def test_every_image_says_that_it_is_not_verified(tmp_path):

@@ -11,7 +11,7 @@ from msnode.encode.codes import lesion_colour
 from msnode.encode.planes import plane_of
 from support.dicom_files import enhanced_flair, flair_series
 from support.environment import shared_data
-from support.readings import provenance, read
+from support.readings import MARK_BELOW, provenance, read
 
 ICOMETRIX = "dicom/icometrix"
 LOADABLE = ["ge", "hitachi", "philips", "siemens", "hyperfine", "philips_enhanced", "siemens_multiframe"]
@@ -156,6 +156,22 @@ def test_each_lesion_is_a_described_segment(tmp_path):
         assert f"{finding.lesion.volume_mm3:.1f} mm3" in segment.SegmentDescription
         shown = highdicom.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb()
         np.testing.assert_allclose(shown, lesion_colour(finding.lesion.label), atol=3)
+
+
+def test_a_segment_says_how_sure_it_is_and_marks_low_confidence(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=5, rows=24, columns=24)
+    reading = read(paths, 3, confidences=[0.812, 0.3])
+    output = encode_seg(
+        reading.source, reading.lesion_map, reading.findings, provenance(), mark_below=MARK_BELOW
+    )
+    sure, unsure, unrated = output.dataset.SegmentSequence
+    assert sure.SegmentLabel == "Lesion 1"
+    assert sure.SegmentDescription.endswith(" mm3, confidence 0.81")
+    assert unsure.SegmentLabel == "Lesion 2, low confidence"
+    assert unsure.TrackingID == "Lesion 2"
+    assert unsure.SegmentDescription.endswith(" mm3, confidence 0.30, low confidence")
+    assert unrated.SegmentLabel == "Lesion 3"
+    assert unrated.SegmentDescription.endswith(" mm3")
 
 
 def test_no_segmentation_without_a_lesion(tmp_path):

@@ -74,6 +74,28 @@ def test_each_lesion_has_a_group_with_identity_segment_and_volume(reading):
     assert list(one(brain, "121191").ReferencedSOPSequence[0].ReferencedSegmentNumber) == [1, 2, 3]
 
 
+def test_confidence_is_a_percentage_and_low_confidence_a_comment(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=5, rows=24, columns=24)
+    ds = report(read(paths, 4, confidences=[0.9, 0.25, 0.4]))
+    _, *groups = named(one(ds, "126010"), "125007")
+    assert [amount(one(g, "111012")) for g in groups[:3]] == [
+        (pytest.approx(90.0), "%"),
+        (pytest.approx(25.0), "%"),
+        (pytest.approx(40.0), "%"),
+    ]
+    assert not named(groups[3], "111012")
+    comments = [c.TextValue for c in named(one(ds, "C0034375"), "121106")]
+    assert "Low confidence (under 50 %): Lesion 2, Lesion 3." in comments
+
+
+def test_without_low_confidence_nothing_is_said_of_it(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=5, rows=24, columns=24)
+    for confidences in ((), (0.9, 0.5, 0.7)):
+        ds = report(read(paths, 3, confidences=confidences))
+        comments = [c.TextValue for c in named(one(ds, "C0034375"), "121106")]
+        assert not [c for c in comments if "confidence" in c]
+
+
 def test_the_algorithm_is_named_under_the_measurements(reading):
     measurements = one(report(reading), "126010")
     assert one(measurements, "111001").TextValue == "flair-unet"

@@ -7,10 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from msnode.domain import Grid, Prepared, Volume
-from msnode.errors import NotAVolume, RecipeMismatch
+from msnode.errors import NotAVolume, OutsideModelScope, RecipeMismatch
 from msnode.preprocess import recipes, steps
 
 RECIPE = recipes.get("flair2d-head-v1")
+MOVES = [step.step for step in RECIPE.steps if isinstance(step, recipes.Move)]
 
 
 def volume(shape, spacing, directions=None, seed=0):
@@ -81,7 +82,7 @@ def test_a_restored_field_lies_where_it_was(spacing, shape):
         where = source.grid.to_lps(np.argwhere(np.ones(shape)))
         field = Volume(where.sum(axis=1).reshape(shape).astype(np.float32), source.grid)
         moved = field
-        for step in RECIPE.geometry:
+        for step in MOVES:
             moved = step(moved)
         prepared = Prepared(moved.data[np.newaxis], moved.grid, source.grid, RECIPE.name)
         restored = recipes.restore(moved.data, prepared)
@@ -96,7 +97,7 @@ def test_a_single_bright_voxel_stays_on_its_side():
         data = np.zeros(source.grid.shape, dtype=np.float32)
         data[11, 4, 13] = 1
         moved = Volume(data, source.grid)
-        for step in RECIPE.geometry:
+        for step in MOVES:
             moved = step(moved)
         prepared = Prepared(moved.data[np.newaxis], moved.grid, source.grid, RECIPE.name)
         restored = recipes.restore(moved.data, prepared)
@@ -172,8 +173,9 @@ def test_a_mask_takes_the_same_way_as_its_image():
     source = volume((12, 60, 60), (6.0, 0.5, 0.5))
     data = np.zeros(source.grid.shape, dtype=np.float32)
     data[4:6, 20:40, 10:30] = 255
-    mask = RECIPE.apply_to_mask(Volume(data, source.grid))
-    assert mask.grid.same_as(RECIPE.apply(source).grid)
+    prepared = RECIPE.apply(source)
+    mask = RECIPE.apply_to_mask(Volume(data, source.grid), prepared)
+    assert mask.grid is prepared.grid
     assert set(np.unique(mask.data)) == {0, 1}
     volume_mm3 = mask.data.sum() * mask.grid.voxel_volume_mm3
     assert volume_mm3 == pytest.approx((data > 0).sum() * source.grid.voxel_volume_mm3, rel=0.1)
@@ -191,3 +193,79 @@ def test_the_entropy_of_a_mask_says_how_empty_a_slice_is():
 def test_an_unknown_recipe_is_a_mismatch_that_names_what_there_is():
     with pytest.raises(RecipeMismatch, match="flair2d-head-v1"):
         recipes.get("flair2d-head-v99")
+
+
+def ball(volume):
+    """An extractor: a brain of 30 mm radius around the middle, ventricles of 8 mm in it."""
+    where = volume.grid.to_lps(np.argwhere(np.ones(volume.grid.shape)))
+    radius = np.linalg.norm(where - where.mean(axis=0), axis=1).reshape(volume.grid.shape)
+    return Volume(np.select([radius < 8, radius < 30], [2, 1], 0).astype(np.uint8), volume.grid)
+
+
+@pytest.mark.parametrize("name", ["flair2d-brain-v1", "paper-a-v1"])
+def test_a_recipe_that_strips_needs_to_know_the_brain(name):
+    recipe = recipes.get(name)
+    source = volume((14, 90, 88), (7.0, 0.9, 0.9))
+    assert recipe.strips_skull
+    with pytest.raises(RecipeMismatch, match="strips the skull"):
+        recipe.apply(source)
+    with pytest.raises(OutsideModelScope, match="no brain"):
+        recipe.apply(source, lambda v: Volume(np.zeros(v.grid.shape, np.uint8), v.grid))
+
+
+def test_the_built_in_recipe_shows_the_brain_alone_and_comes_back_from_its_crop():
+    recipe = recipes.get("flair2d-brain-v1")
+    for directions in orientations():
+        source = volume((16, 130, 120), (6.0, 0.9, 0.9), directions)
+        prepared = recipe.apply(source, ball)
+        assert set(np.unique(prepared.brain)) == {0, 1, 2}
+        assert not prepared.data[0][prepared.brain == 0].any()
+        assert prepared.data.max() <= 1
+        assert max(prepared.grid.shape[1:]) < 100
+        assert prepared.warnings  # 0.1 l is no adult's brain
+        inside = recipes.restore((prepared.brain > 0).astype(np.float32), prepared).data >= 0.5
+        truth = ball(source).data > 0
+        assert 2 * (inside & truth).sum() / (inside.sum() + truth.sum()) > 0.97
+
+
+def test_what_was_cropped_away_comes_back_as_zero():
+    recipe = recipes.get("flair2d-brain-v1")
+    source = volume((14, 200, 200), (7.0, 0.898, 0.898))
+    prepared = recipe.apply(source, ball)
+    restored = recipes.restore(np.ones(prepared.grid.shape, dtype=np.float32), prepared)
+    corner = np.linalg.inv(source.grid.affine) @ prepared.grid.affine[:, 3]
+    first = round(corner[1])
+    assert first > 20
+    assert restored.data[:, first:, :].any()
+    assert not restored.data[:, : first - 1].any()
+
+
+def test_a_mask_is_cut_to_the_crop_of_its_image():
+    recipe = recipes.get("flair2d-brain-v1")
+    source = volume((14, 150, 140), (7.0, 0.45, 0.45))
+    prepared = recipe.apply(source, ball)
+    truth = Volume((ball(source).data == 2).astype(np.float32), source.grid)
+    moved = recipe.apply_to_mask(truth, prepared)
+    both = (moved.data > 0) & (prepared.brain == 2)
+    assert 2 * both.sum() / (moved.data.sum() + (prepared.brain == 2).sum()) > 0.9
+
+
+def test_system_a_gives_512_by_512_in_the_unit_range_and_comes_back():
+    recipe = recipes.get("paper-a-v1")
+    source = volume((14, 100, 110), (6.0, 0.9, 0.8))
+    prepared = recipe.apply(source, ball)
+    assert prepared.data.shape == (1, 14, 512, 512)
+    assert (prepared.data.min(), round(float(prepared.data.max()), 2)) == (0, 1) or prepared.data.max() > 0.9
+    back = recipes.restore((prepared.brain > 0).astype(np.float32), prepared)
+    truth = ball(source).data > 0
+    assert 2 * ((back.data >= 0.5) & truth).sum() / ((back.data >= 0.5).sum() + truth.sum()) > 0.98
+
+
+def test_minimum_and_maximum_are_those_of_the_brain():
+    source = volume((10, 60, 60), (7.0, 0.9, 0.9))
+    brain = ball(source)
+    scaled = steps.min_max(steps.strip(source, brain), brain)
+    inside = scaled.data[brain.data > 0]
+    assert (inside.min(), inside.max()) == (0, 1)
+    assert not scaled.data[brain.data == 0].any()
+    assert not steps.min_max(Volume(np.full((2, 3, 4), 7.0), Grid((2, 3, 4), np.eye(4))), None).data.any()

@@ -1,106 +1,11 @@
-"""A complete bundle with a tiny network of random weights, made by the code that makes real ones."""
+"""Bundles of tiny networks."""
 
-import json
-from pathlib import Path
-
-import pytest
-import torch
-
-from msnode.segment.architectures.plain_conv_unet import plain_conv_unet
-from msnode.train.promote import promote
-from msnode.train.recipe import load_recipe
-
-torch.set_num_threads(1)  # threads that wait for each other on a busy machine cost minutes
-
-RECIPE = Path(__file__).resolve().parents[3] / "config" / "recipes" / "nnunet2d.toml"
-
-
-@pytest.fixture(scope="session")
-def tiny_recipe():
-    recipe = load_recipe(RECIPE)
-    network = recipe.network.model_copy(update={"features": (4, 8, 8), "patch": (32, 32)})
-    bundle = recipe.bundle.model_copy(update={"name": "tiny", "version": "0.1.0"})
-    return recipe.model_copy(update={"network": network, "bundle": bundle})
-
-
-@pytest.fixture(scope="session")
-def tiny_plans():
-    """Plans as nnU-Net's planner writes them, for a three-stage network on 32 x 32 pixels."""
-    stages = 3
-    kwargs = {
-        "n_stages": stages,
-        "features_per_stage": [4, 8, 8],
-        "conv_op": "torch.nn.modules.conv.Conv2d",
-        "kernel_sizes": [[3, 3]] * stages,
-        "strides": [[1, 1], [2, 2], [2, 2]],
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    configuration = {
-        "data_identifier": "nnUNetPlans_2d",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": [32, 32],
-        "median_image_size_in_voxels": [32, 32],
-        "spacing": [0.9, 0.9],
-        "normalization_schemes": ["NoNormalization"],
-        "use_mask_for_norm": [False],
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": resampling,
-        "resampling_fn_seg_kwargs": resampling | {"is_seg": True},
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": resampling,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": kwargs,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-        "batch_dice": True,
-    }
-    return {
-        "dataset_name": "Dataset001_MSLesionsFLAIR",
-        "plans_name": "nnUNetPlans",
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"2d": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
-    }
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory, tiny_recipe, tiny_plans):
-    """Folder of a bundle that loads; tests that damage it copy it first."""
-    results = tmp_path_factory.mktemp("results")
-    (results / "fold_0").mkdir()
-    (results / "plans.json").write_text(json.dumps(tiny_plans))
-    description = {
-        "channel_names": {"0": "noNorm"},
-        "labels": {"background": 0, "lesion": 1},
-        "numTraining": 1,
-        "file_ending": ".nii.gz",
-    }
-    (results / "dataset.json").write_text(json.dumps(description))
-    torch.manual_seed(3)
-    network = plain_conv_unet(tiny_plans["configurations"]["2d"]["architecture"]["arch_kwargs"], 1, 2)
-    checkpoint = {
-        "network_weights": network.state_dict(),
-        "init_args": {"configuration": "2d"},
-        "inference_allowed_mirroring_axes": (1,),
-        "current_epoch": 1,
-    }
-    torch.save(checkpoint, results / "fold_0" / "checkpoint_final.pth")
-    return promote(
-        results / "fold_0" / "checkpoint_final.pth", tiny_recipe, tmp_path_factory.mktemp("bundles")
-    )
+from support.bundles import (  # noqa: F401 - fixtures
+    stripping_bundle,
+    stripping_recipe,
+    tiny_brain,
+    tiny_bundle,
+    tiny_checkpoints,
+    tiny_plans,
+    tiny_recipe,
+)

@@ -1,11 +1,11 @@
 """Networks are built from a table, and weights are read without running code."""
 
 import json
-import pickle
 import shutil
 
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from msnode.errors import BundleCorrupt
 from msnode.segment.nnunet import build_network
@@ -31,9 +31,26 @@ def test_an_unknown_architecture_is_refused(copy):
         build_network(copy, "fold_0", 1, 2)
 
 
+def test_the_weights_are_the_trainers_in_half_precision(tiny_bundle, tiny_checkpoints):
+    network = build_network(tiny_bundle, "fold_1", 1, 2)
+    trained = torch.load(tiny_checkpoints["fold_1"], weights_only=True)["network_weights"]
+    loaded = network.state_dict()
+    assert loaded.keys() == trained.keys()
+    for name, value in trained.items():
+        assert torch.equal(loaded[name], value.half().float())
+
+
 def test_weights_of_another_network_are_refused(copy):
     with pytest.raises(BundleCorrupt, match="do not fit"):
         build_network(copy, "fold_0", 3, 2)
+
+
+def test_a_missing_tensor_is_refused(copy):
+    weights = load_file(copy / "fold_0.safetensors")
+    del weights["decoder.transpconvs.0.bias"]
+    save_file(weights, copy / "fold_0.safetensors")
+    with pytest.raises(BundleCorrupt, match="do not fit"):
+        build_network(copy, "fold_0", 1, 2)
 
 
 class Intruder:
@@ -41,8 +58,8 @@ class Intruder:
         return (print, ("code ran",))
 
 
-def test_a_checkpoint_cannot_run_code(copy, capsys):
-    torch.save({"network_weights": Intruder()}, copy / "fold_0" / "checkpoint_final.pth")
-    with pytest.raises(pickle.UnpicklingError):
+def test_weights_with_code_in_them_are_refused_unread(copy, capsys):
+    torch.save({"network_weights": Intruder()}, copy / "fold_0.safetensors")
+    with pytest.raises(BundleCorrupt, match=r"fold_0\.safetensors is not a safetensors file"):
         build_network(copy, "fold_0", 1, 2)
     assert "code ran" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Normal anatomy of the demo patient as FLAIR contrast.
+"""Normal anatomy as FLAIR contrast, for the demo patient and for synthetic training scans.
 
 The brain comes from the ICBM 152 nonlinear 2009a symmetric average (Fonov et al., NeuroImage 2011,
 doi 10.1016/j.neuroimage.2010.07.033), whose tissue maps nilearn ships inside its package. The maps
@@ -12,6 +12,7 @@ anterior commissure. All intensities are multiples of normal white matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,8 +103,8 @@ def smooth_field(
 
 def make_tissue(x: Field, y: Field, z: Field, rng: np.random.Generator) -> Tissue:
     """The head at head coordinates `x`, `y`, `z`, each float32 (slice, row, column), mm."""
-    brain, grey_map, white_map = _template()
-    inner, outer = _envelopes(brain)
+    _, grey_map, white_map = _template()
+    inner, outer = _envelopes()
     grey, white = grey_map.at(x, y, z), white_map.at(x, y, z)
     to_brain, to_hull = inner.at(x, y, z), outer.at(x, y, z)
     texture = _texture(rng, x.shape)
@@ -116,6 +117,7 @@ def make_tissue(x: Field, y: Field, z: Field, rng: np.random.Generator) -> Tissu
     return Tissue(flair, parenchyma * (1 - share) * inside, parenchyma * share * inside, -to_brain)
 
 
+@cache
 def _template() -> tuple[_Map, _Map, _Map]:
     """Brain (T1 contrast, zero outside), grey and white matter at 1 mm.
 
@@ -137,8 +139,10 @@ def _template() -> tuple[_Map, _Map, _Map]:
     return maps[0], maps[1], maps[2]
 
 
-def _envelopes(brain: _Map) -> tuple[_Map, _Map]:
+@cache
+def _envelopes() -> tuple[_Map, _Map]:
     """Signed distance (mm, negative inside) to the brain with its sulci closed, and to its smooth hull."""
+    brain = _template()[0]
     coarse = np.pad(brain.data[::_MASK_STEP, ::_MASK_STEP, ::_MASK_STEP] > 0, _MASK_MARGIN)
     origin = brain.origin - _MASK_MARGIN * _MASK_STEP
     # the template ends at the medulla: let the closed shape run on below it, as a neck does

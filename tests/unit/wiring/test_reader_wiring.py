@@ -1,0 +1,123 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from msnode.domain import Grid, Prediction, Volume
+from msnode.errors import BundleMissing
+from msnode.preprocess import recipes
+from msnode.settings import ModelSettings, NodeSettings, Settings
+from msnode.wiring import reader
+from msnode.wiring.reader import Reader, open_network, read_folder
+from support.dicom_files import flair_series
+
+
+def bundle(path, recipe, **more):
+    return SimpleNamespace(path=Path(path), manifest=SimpleNamespace(recipe=recipe, **more), identity=None)
+
+
+@dataclass
+class FakePredictor:
+    """Certain of the last class but one in the middle of each slice; remembers what it saw."""
+
+    bundle: object
+    options: dict = field(default_factory=dict)
+    runtime_name: str = "fake"
+    seen: list = field(default_factory=list)
+
+    def predict(self, prepared):
+        self.seen.append(prepared)
+        classes = np.zeros((3, *prepared.grid.shape), np.float32)
+        classes[0] = 1
+        middle = (slice(None), slice(None), slice(10, 30), slice(10, 30))
+        classes[middle] = np.array([0, 1, 0], np.float32)[:, None, None, None]
+        return Prediction(classes, np.zeros(prepared.grid.shape, np.float32))
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Every predictor that is opened, by the path of its bundle."""
+    found = {}
+
+    def open_predictor(which, **options):
+        found[which.path] = FakePredictor(which, options)
+        return found[which.path]
+
+    monkeypatch.setattr(reader, "Predictor", open_predictor)
+    monkeypatch.setattr(reader, "load_bundle", lambda path, _: bundle(path, "brain2d-v1"))
+    return found
+
+
+def read_with(folder, preset, tmp_path):
+    flair_series(tmp_path / "in", slices=12, rows=40, columns=40)
+    out = tmp_path / "out"
+    out.mkdir()
+    model = ModelSettings(
+        bundle=str(folder), preset=preset, device="cpu", threads=1, cache_dir=tmp_path / "cache"
+    )
+    return read_folder(tmp_path / "in", out, Settings(model=model))
+
+
+@pytest.mark.parametrize(("preset", "differ"), [("fast", False), ("standard", True), ("best", True)])
+def test_a_real_bundle_reads_a_folder(preset, differ, tiny_bundle, tmp_path):
+    result = read_with(tiny_bundle, preset, tmp_path)
+    assert result["status"] == "completed"
+    assert result["lesions"]
+    assert any(lesion["spread"] > 0 for lesion in result["lesions"]) == differ
+    assert any((tmp_path / "cache").iterdir())
+    assert result["brain_volume_ml"] is None
+
+
+def test_a_real_bundle_finds_the_brain_first(stripping_bundle, tmp_path):
+    result = read_with(stripping_bundle, "standard", tmp_path)
+    assert result["status"] == "completed"
+    assert result["brain_volume_ml"] > 0  # untrained, it finds something somewhere
+
+
+def test_a_recipe_that_strips_nothing_needs_one_network(opened):
+    network = open_network(bundle("/b", "flair2d-head-v1"), reader.Predictor)
+    assert network.extract is None
+    assert network.runtime_name == "fake"
+    assert list(opened) == [Path("/b")]
+
+
+def test_a_recipe_that_strips_the_skull_uses_the_bundle_within(opened):
+    network = open_network(bundle("/b", "flair2d-brain-v1"), reader.Predictor)
+    assert set(opened) == {Path("/b"), Path("/b/brain")}
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 5.0, 1.8, 1.8, 1
+    head = Volume(np.random.default_rng(0).random((6, 40, 40), np.float32), Grid((6, 40, 40), affine))
+    brain = network.extract(head)
+    assert opened[Path("/b/brain")].seen[0].recipe == "brain2d-v1"
+    assert opened[Path("/b")].seen == []
+    assert brain.data[:, 10:30, 10:30].all()
+    assert np.count_nonzero(brain.data) == 6 * 20 * 20
+    prepared = recipes.get("flair2d-brain-v1").apply(head, network.extract)
+    assert network.predict(prepared).probability.shape == (3, *prepared.grid.shape)
+    assert opened[Path("/b")].seen == [prepared]
+
+
+def test_a_bundle_without_its_brain_is_refused(tmp_path):
+    with pytest.raises(BundleMissing, match="brain"):
+        open_network(bundle(tmp_path, "flair2d-brain-v1"), FakePredictor)
+
+
+def test_the_reader_opens_networks_as_the_settings_say_and_once(opened, monkeypatch, tmp_path):
+    manifest = {"scope": None, "threshold": 0.5, "min_volume_mm3": 3, "calibration": None}
+    configured = bundle("/b", "flair2d-brain-v1", **manifest)
+    monkeypatch.setattr(reader, "load_bundle", lambda path, _: configured if path == Path("/b") else
+                        bundle(path, "brain2d-v1"))  # fmt: skip
+    model = ModelSettings(bundle="/b", preset="best", threads=3, device="cpu")
+    settings = Settings(model=model, node=NodeSettings(data_dir=tmp_path / "data"))
+    one = Reader(settings)
+    assert opened == {}
+    assert one.predictor() is one.predictor()
+    expected = {"device": "cpu", "threads": 3, "preset": "best", "cache_dir": tmp_path / "data" / "cache"}
+    assert {path: p.options for path, p in opened.items()} == {
+        Path("/b"): expected,
+        Path("/b/brain"): expected,
+    }
+    Reader(settings, cache=tmp_path / "mine").predictor()
+    assert opened[Path("/b")].options["cache_dir"] == tmp_path / "mine"
