@@ -16,7 +16,7 @@ from rich.table import Table
 from msnode.cli import model_evaluate
 from msnode.cli.output import ConfigOption, JsonOption, console, print_json
 from msnode.preprocess import recipes
-from msnode.segment.bundle import builtin_folder, find_bundle, list_bundles, load_bundle
+from msnode.segment.bundle import BRAIN, builtin_folder, find_bundle, list_bundles, load_bundle
 from msnode.settings import load_settings
 from msnode.wiring.model import bundle_folders
 
@@ -104,7 +104,7 @@ def _bars() -> Progress:
 
 def _built_in_brain() -> Path | None:
     """The brain network inside the newest built-in bundle that has one."""
-    found = [path / "brain" for path, _ in list_bundles([builtin_folder()]) if (path / "brain").is_dir()]
+    found = [path / BRAIN for path, _ in list_bundles([builtin_folder()]) if (path / BRAIN).is_dir()]
     return max(found) if found else None
 
 

@@ -21,8 +21,9 @@ import numpy as np
 from scipy import ndimage
 
 from msnode.domain import Volume
-from msnode.errors import ConfigurationError, NotAVolume, ProcessDied
+from msnode.errors import ConfigurationError, ProcessDied
 from msnode.preprocess.brain import BRAIN
+from msnode.preprocess.steps import finite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,9 +87,7 @@ def gabor_brain(volume: Volume) -> Volume:
     Raises:
         NotAVolume: a value is not finite.
     """
-    data = volume.data.astype(np.float32)
-    if not np.isfinite(data).all():
-        raise NotAVolume("the volume holds values that are not finite numbers")
+    data = finite(volume)
     kernel = gabor_kernel()
     response = np.stack([ndimage.convolve(ndimage.median_filter(one, 3), kernel) for one in data])
     spacing = volume.grid.spacing[1:]

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from msnode.domain import Volume
 from msnode.errors import ConfigurationError, NotAVolume
+from msnode.preprocess.steps import finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def brain_unit_range(volume: Volume, brain: Volume | None) -> Volume:
     Raises:
         NotAVolume: a value is not finite.
     """
-    data = _finite(volume)
+    data = finite(volume)
     inside = np.ones(data.shape, dtype=bool) if brain is None else brain.data > 0
     result = np.zeros_like(data)
     if inside.any():
@@ -73,7 +74,7 @@ def n4(volume: Volume, brain: Volume | None, *, shrink: int = 4) -> Volume:
     Raises:
         NotAVolume: a value is not finite.
     """
-    data = _finite(volume)
+    data = finite(volume)
     air, bright = np.percentile(data, [1, 99])
     shift = min(0.0, float(air))
     sitk: Any = import_module("SimpleITK")  # half a second that only this step needs
@@ -98,7 +99,7 @@ def z_score(volume: Volume, brain: Volume | None) -> Volume:
     Raises:
         NotAVolume: a value is not finite.
     """
-    data = _finite(volume)
+    data = finite(volume)
     inside = _inside(brain, data)
     result = np.zeros_like(data)
     deviation = float(data[inside].std()) if inside.any() else 0.0
@@ -117,7 +118,7 @@ def histogram_landmarks(volume: Volume, brain: Volume | None) -> tuple[float, ..
     Raises:
         NotAVolume: a value is not finite, or there is no brain.
     """
-    data = _finite(volume)
+    data = finite(volume)
     inside = _inside(brain, data)
     if not inside.any():
         raise NotAVolume("the histogram of a brain needs a brain, and the mask is empty")
@@ -145,7 +146,7 @@ def match_histogram(volume: Volume, brain: Volume | None, *, reference: Sequence
     to = np.asarray(reference, dtype=np.float64)
     if to.shape != (len(LANDMARKS),) or not np.isfinite(to).all() or (np.diff(to) <= 0).any():
         raise ConfigurationError(f"reference landmarks must be {len(LANDMARKS)} rising numbers")
-    data = _finite(volume)
+    data = finite(volume)
     inside = _inside(brain, data)
     result = np.zeros_like(data)
     if inside.any():
@@ -193,18 +194,6 @@ def _image(sitk: Any, data: NDArray[Any], volume: Volume) -> Any:
     image = sitk.GetImageFromArray(data.astype(np.uint8 if data.dtype == bool else np.float32))
     image.SetSpacing(volume.grid.spacing[::-1])
     return image
-
-
-def _finite(volume: Volume) -> NDArray[np.float32]:
-    """The values as float32.
-
-    Raises:
-        NotAVolume: a value is not finite.
-    """
-    data = volume.data.astype(np.float32)
-    if not np.isfinite(data).all():
-        raise NotAVolume("the volume holds values that are not finite numbers")
-    return data
 
 
 def _inside(brain: Volume | None, data: NDArray[np.float32]) -> NDArray[np.bool_]:

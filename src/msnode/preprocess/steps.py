@@ -123,6 +123,18 @@ def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
     return Volume(data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
 
 
+def finite(volume: Volume) -> NDArray[np.float32]:
+    """The values as float32.
+
+    Raises:
+        NotAVolume: one of them is not finite.
+    """
+    data = volume.data.astype(np.float32)
+    if not np.isfinite(data).all():
+        raise NotAVolume("the volume holds values that are not finite numbers")
+    return data
+
+
 def strip(volume: Volume, brain: Volume) -> Volume:
     """Set what is not brain (label 0) to 0 (same paper, step 1)."""
     return Volume(np.where(brain.data > 0, volume.data, 0).astype(np.float32), volume.grid)
@@ -136,7 +148,7 @@ def min_max(volume: Volume, brain: Volume | None) -> Volume:
     Raises:
         NotAVolume: a value is not finite.
     """
-    data = _finite(volume)
+    data = finite(volume)
     inside = np.ones(data.shape, bool) if brain is None else brain.data > 0
     low, high = (data[inside].min(), data[inside].max()) if inside.any() else (0.0, 0.0)
     if high <= low:
@@ -155,7 +167,7 @@ def unit_range(volume: Volume, brain: Volume | None = None) -> Volume:
         NotAVolume: a value is not finite.
     """
     del brain
-    data = _finite(volume)
+    data = finite(volume)
     low, high = np.percentile(data, [1.0, 99.0])
     foreground = data[data > low + 0.1 * (high - low)]
     if foreground.size:
@@ -199,13 +211,6 @@ def apply_along(data: NDArray[np.float32], weights: NDArray[np.float32], axis: i
     """`weights` (new, old) applied along one axis of `data`."""
     moved = np.moveaxis(np.tensordot(weights, data, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(moved)
-
-
-def _finite(volume: Volume) -> NDArray[np.float32]:
-    data = volume.data.astype(np.float32)
-    if not np.isfinite(data).all():
-        raise NotAVolume("the volume holds values that are not finite numbers")
-    return data
 
 
 def _resample(volume: Volume, axis: int, size: int, step: float) -> Volume:

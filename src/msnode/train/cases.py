@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,8 +207,8 @@ def synthetic_cases(masks: Mapping[str, Path], count: int, seed: int, folder: Pa
 
     if count and not masks:
         raise ConfigurationError("synthetic scans need lesion masks in MNI space; none was found")
-    cases, load = [], partial(_read_all, list(masks.values()))
-    volumes: list[Volume] | None = None
+    cases = []
+    volumes: list[Volume] = []
     for number in range(count):
         case = Case(
             f"synthetic{number:03d}",
@@ -218,7 +217,7 @@ def synthetic_cases(masks: Mapping[str, Path], count: int, seed: int, folder: Pa
             synthetic=True,
         )
         if not (case.folder / BRAIN).exists():
-            volumes = volumes or load()
+            volumes = volumes or [read_nifti(path) for path in masks.values()]
             case.folder.mkdir(parents=True, exist_ok=True)
             scan = synthesise(volumes, seed + number)
             write_nifti(scan.flair, case.image)
@@ -226,7 +225,3 @@ def synthetic_cases(masks: Mapping[str, Path], count: int, seed: int, folder: Pa
             write_nifti(scan.brain, case.folder / BRAIN)  # last: its presence says that the case is complete
         cases.append(case)
     return tuple(cases)
-
-
-def _read_all(paths: Sequence[Path]) -> list[Volume]:
-    return [read_nifti(path) for path in paths]

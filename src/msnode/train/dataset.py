@@ -16,6 +16,7 @@ from scipy import ndimage
 from msnode.domain import Grid, Volume
 from msnode.errors import ConfigurationError
 from msnode.preprocess import recipes, steps
+from msnode.segment.bundle import file_digest
 from msnode.train.cases import BRAIN, IMAGE, LESIONS, VENTRICLES, read_nifti, write_nifti
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def data_digests(cases: Iterable[Case]) -> dict[str, dict[str, str]]:
     """Case → file → SHA-256: what a training really saw, and how a test recognises it under another name."""
     return {
         case.name: {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            file.name: file_digest(file)
             for file in sorted(case.folder.glob("*.nii.gz"))
             if file.name in {IMAGE, LESIONS, BRAIN, VENTRICLES}
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,7 @@ from msnode.evaluate.cases import CaseResult
 from msnode.lesions import find_lesions
 from msnode.preprocess import recipes
 from msnode.preprocess.brain import LearnedBrain
-from msnode.segment.bundle import load_bundle
+from msnode.segment.bundle import BRAIN, file_digest, load_bundle
 from msnode.segment.confidence import with_confidence
 from msnode.segment.predict import Predictor
 from msnode.train.cases import IMAGE, read_nifti
@@ -85,7 +84,7 @@ class CaseReader:
         if folds not in self._networks:
             extract = None
             if self.recipe.strips_skull:
-                extract = learned_brain(self.bundle.path / "brain", folds, self._open)
+                extract = learned_brain(self.bundle.path / BRAIN, folds, self._open)
             self._networks[folds] = self._open(self.bundle, folds=folds), extract
         return self._networks[folds]
 
@@ -138,7 +137,7 @@ def unseen_folds(bundle: Bundle, case: Case) -> tuple[str, ...]:
     """The folds that did not train on the case's patient, by case name, patient and digest of the image."""
     training: dict[str, Any] = bundle.manifest.training
     patients: dict[str, str] = training.get("patients", {})
-    digest = hashlib.sha256(case.image.read_bytes()).hexdigest()
+    digest = file_digest(case.image)
     same = {name for name, files in training.get("data", {}).items() if files.get(IMAGE) == digest}
     # another image under a known name counts as the same patient: nobody knows better
     who = {patients[name] for name in (*same, case.name) if name in patients}

@@ -197,7 +197,6 @@ def _compact(planned: dict[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [2] * (stages - 1),
     }
-    # the prepared grid is the network's: nnU-Net must not interpolate a second time
     return planned | {
         "batch_size": recipe.training.batch,
         "patch_size": list(recipe.network.patch),

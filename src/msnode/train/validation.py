@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msnode.evaluate import metrics
-from msnode.preprocess import steps
-from msnode.segment.bundle import IntensityHistogram
+from msnode.preprocess import recipes, steps
+from msnode.segment.bundle import IntensityHistogram, load_bundle
 from msnode.segment.confidence import fit_calibration
 from msnode.segment.scope import brain_histogram, brain_volume_ml, histogram_distance
 from msnode.train import cases as sources
@@ -113,14 +113,15 @@ def _range(prepared: Sequence[Prepared]) -> dict[str, Any]:
 
 def _evaluate_brain(bundle: Path, held_out: Sequence[Case], report: Callable[[str], None]) -> dict[str, Any]:
     """Dice of brain and ventricles for each held-out case."""
-    reader_of: dict[tuple[str, ...], LearnedBrain] = {}
+    extractors: dict[tuple[str, ...], LearnedBrain] = {}
     figures = {}
-    loaded = CaseReader(bundle).bundle
+    loaded = load_bundle(bundle, recipes.names())
     for case in dict.fromkeys(held_out):
         report(case.name)
         folds = unseen_folds(loaded, case)
-        extract = reader_of.setdefault(folds, learned_brain(bundle, folds))
-        found = extract(steps.to_axial(sources.read_nifti(case.image)))
+        if folds not in extractors:
+            extractors[folds] = learned_brain(bundle, folds)
+        found = extractors[folds](steps.to_axial(sources.read_nifti(case.image)))
         truth = steps.to_axial(case.brain())
         figures[case.name] = {
             "brain_dice": _dice(found.data > 0, truth.data > 0),
