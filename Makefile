@@ -3,6 +3,7 @@
 # make test    linters and all tests
 # make lint    ruff, mypy, import-linter
 # make bench   benchmarks (tests/benchmarks), results in bench-output/
+# make soak    minutes of load and kills (tests/soak)
 # make lock    resolve the dependencies anew into constraints.txt
 
 SHELL := /bin/bash
@@ -10,12 +11,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.msnode-ready
-# What tests and demo need of Debian 12: an archive, a second DICOM implementation, validators.
-PACKAGES := orthanc orthanc-dicomweb dcmtk dicom3tools libpixelmed-java default-jre-headless
+# What tests and demo need of Debian 12: an archive, a second DICOM implementation, validators, a database.
+PACKAGES := orthanc orthanc-dicomweb dcmtk dicom3tools libpixelmed-java default-jre-headless postgresql
 # Debian's own Python comes without ensurepip, which venv needs.
 PACKAGES += $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 
-.PHONY: setup packages demo test lint bench lock clean
+.PHONY: setup packages demo test lint bench soak lock clean
 
 setup: packages $(READY)
 
@@ -42,6 +43,10 @@ test: setup lint
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+SOAK ?= random --minutes 5
+soak: setup
+	$(BIN)/python -m tests.soak $(SOAK)
 
 lock:
 	$(BIN)/pip install --quiet uv

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from support import peers
+from support.postgres import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,26 @@ def storescp(tmp_path: Path) -> Iterator[peers.StoreScpPeer]:
     """A DCMTK storescp with an empty folder."""
     with peers.storescp(tmp_path) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests; each takes a `new_database`, and nobody stops it."""
+    with postgres_server(tmp_path_factory.mktemp("postgres"), in_memory=True) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def session_own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests that stop theirs; take `own_postgres`, which runs."""
+    with postgres_server(tmp_path_factory.mktemp("own-postgres"), in_memory=True) as found:
+        yield found
+
+
+@pytest.fixture
+def own_postgres(session_own_postgres: PostgresServer) -> PostgresServer:
+    """A PostgreSQL that this test may stop, with an empty database at `url`."""
+    session_own_postgres.close()
+    session_own_postgres.start()
+    session_own_postgres.url = session_own_postgres.new_database()
+    return session_own_postgres

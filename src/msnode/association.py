@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import AE, _config, build_context, build_role, evt
 
+from msnode import commitment
+from msnode.commitment import ReportServer
 from msnode.errors import AssociationRejected, PeerUnreachable
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
     from pynetdicom.transport import AssociationSocket
+
+    from msnode.commitment import TakeReport
 
 _config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient data
 _config.LOG_RESPONSE_IDENTIFIERS = False
@@ -38,6 +42,8 @@ _STALL_S = 60.0
 """How long one write may wait for a peer that has stopped reading."""
 _REJECTED_TRANSIENT = 2
 """PS3.8 Table 9-21, result."""
+_PENDING = frozenset({0xFF00, 0xFF01})
+"""More matches follow (PS3.4 Table C.4-1)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,9 @@ class Context:
 
 
 VERIFICATION = Context("1.2.840.10008.1.1", ImplicitVRLittleEndian)
+COMMITMENT = Context(commitment.SOP_CLASS_UID, ImplicitVRLittleEndian)
+FIND = Context("1.2.840.10008.5.1.4.1.2.2.1", ImplicitVRLittleEndian)
+"""Study Root Query/Retrieve Information Model - FIND."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,19 @@ class Answer:
 
     status: int
     comment: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a peer has of what it was asked for.
+
+    Attributes:
+        sop_instance_uids: the instances that it has.
+        failure: why the answer is not complete; empty where it is.
+    """
+
+    sop_instance_uids: frozenset[str] = frozenset()
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,9 +121,12 @@ class EchoResult:
 class OpenAssociation:
     """An association that the peer accepted; made by `open_association`."""
 
-    def __init__(self, address: DicomAddress, association: Association) -> None:
+    def __init__(
+        self, address: DicomAddress, association: Association, reports: ReportServer | None = None
+    ) -> None:
         self.address = address
         self._association = association
+        self._reports = reports
         self._accepted = frozenset(
             Context(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts
         )
@@ -136,8 +161,59 @@ class OpenAssociation:
         """
         return self._answer(lambda number: self._association.send_c_store(path, msg_id=number))
 
+    def request_commitment(self, request: commitment.Request) -> Answer:
+        """N-ACTION of storage commitment, whose context was accepted (PS3.4 J.3.2).
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._answer(
+            lambda number: self._association.send_n_action(
+                commitment.action_information(request), commitment.REQUEST_ACTION,
+                commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
+            )[0]
+        )  # fmt: skip
+
+    def report_commitment(self, report: commitment.Report) -> Answer:
+        """N-EVENT-REPORT of storage commitment, whose context was accepted (PS3.4 J.3.3).
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._answer(
+            lambda number: self._association.send_n_event_report(
+                commitment.event_information(report), report.event_type,
+                commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
+            )[0]
+        )  # fmt: skip
+
+    def find(self, study_instance_uid: str, series_instance_uid: str) -> Found:
+        """C-FIND (PS3.4 C.4.1), whose context was accepted, of the instances of one series.
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID = study_instance_uid
+        query.SeriesInstanceUID = series_instance_uid
+        query.SOPInstanceUID = ""
+        found: set[str] = set()
+
+        def ask(number: int) -> Dataset:
+            status = Dataset()
+            for status, match in self._association.send_c_find(query, FIND.sop_class_uid, msg_id=number):
+                if match is not None and status.get("Status") in _PENDING:
+                    found.add(str(match.get("SOPInstanceUID", "")))
+            return status
+
+        status = self._answer(ask).status
+        return Found(frozenset(found), f"C-FIND answered with status 0x{status:04X}" if status else "")
+
     def _answer(self, send: Callable[[int], Dataset]) -> Answer:
         self._message_id = self._message_id % 65535 + 1
+        if self._reports is not None:
+            self._reports.pause()
         try:
             response = send(self._message_id)
         except RuntimeError:  # pynetdicom's way to say that it is no longer established
@@ -151,7 +227,12 @@ class OpenAssociation:
 
 @contextmanager
 def open_association(
-    address: DicomAddress, calling_ae: str, contexts: Sequence[Context]
+    address: DicomAddress,
+    calling_ae: str,
+    contexts: Sequence[Context],
+    *,
+    reporting: bool = False,
+    take_report: TakeReport | None = None,
 ) -> Iterator[OpenAssociation]:
     """An association with `address`, released at the end of the block; an error in the block just ends it.
 
@@ -161,15 +242,21 @@ def open_association(
         address: the peer.
         calling_ae: our AE title.
         contexts: what to propose, at most 128 (PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255).
+        reporting: be the SCP of storage commitment, to report to the peer (role selection, PS3.7 D.3.3.4).
+        take_report: what to do with a report that the peer sends over this association; it is called in
+            another thread.
 
     Raises:
         PeerUnreachable: no connection, or the peer closed it or fell silent during negotiation.
         AssociationRejected: the peer refused the association; the message gives its reason.
     """
     entity = _Entity(ae_title=calling_ae)
+    reports = None if take_report is None else ReportServer(take_report)
     try:
-        association = _request(entity, address, contexts)
-        yield OpenAssociation(address, association)
+        association = _request(entity, address, contexts, reporting=reporting, reports=reports)
+        yield OpenAssociation(address, association, reports)
+        if reports is not None:
+            reports.close()
         if association.is_established:
             association.release()
     finally:
@@ -191,12 +278,24 @@ def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = (
         return EchoResult(address, status, refusals, time.monotonic() - begin)
 
 
-def _request(entity: _Entity, address: DicomAddress, contexts: Sequence[Context]) -> Association:
+def _request(
+    entity: _Entity,
+    address: DicomAddress,
+    contexts: Sequence[Context],
+    *,
+    reporting: bool,
+    reports: ReportServer | None,
+) -> Association:
     entity.connection_timeout = _CONNECT_S
     entity.acse_timeout = _NEGOTIATE_S
     entity.dimse_timeout = _ANSWER_S
     entity.network_timeout = _ANSWER_S
     proposed = [build_context(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts]
+    roles: list[Any] = [build_role(commitment.SOP_CLASS_UID, scp_role=True)] if reporting else []
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, entity.tune), (evt.EVT_DATA_SENT, entity.quicken)]
+    if reports is not None:
+        handlers.append((evt.EVT_CONN_OPEN, lambda event: reports.attach(event.assoc)))
+        handlers.append((evt.EVT_N_EVENT_REPORT, reports.answer))
     for host in _resolve(address):  # a name may have an address that nobody listens on
         entity.hang_up()
         association = entity.associate(
@@ -204,7 +303,8 @@ def _request(entity: _Entity, address: DicomAddress, contexts: Sequence[Context]
             address.port,
             contexts=proposed,
             ae_title=address.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, entity.tune), (evt.EVT_DATA_SENT, entity.quicken)],
+            ext_neg=roles,
+            evt_handlers=handlers,
         )
         if association.is_established or association.rejected_contexts:
             return association

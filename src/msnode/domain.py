@@ -8,7 +8,10 @@ Arrays are C-ordered (slice, row, column). Positions are in the DICOM patient co
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +84,15 @@ class Volume:
             raise ValueError(f"data of shape {self.data.shape} on a grid of shape {self.grid.shape}")
         _freeze(self.data)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over type, shape and values of the data and the affine to a millionth of a mm."""
+        affine = (np.round(self.grid.affine, 6) + 0.0).tolist()  # adding zero turns -0.0 into 0.0
+        described = json.dumps([str(self.data.dtype), *self.grid.shape, affine])
+        hasher = hashlib.sha256(described.encode())
+        hasher.update(np.ascontiguousarray(self.data).data)
+        return hasher.hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -107,92 +119,18 @@ class Instance:
         return str(self.header.SOPClassUID)
 
 
-@dataclass(frozen=True)
-class AssociationFacts:
-    """One association a peer opened to the node; times are UTC."""
-
-    association_id: str
-    calling_ae: str
-    called_ae: str
-    address: str
-    opened_at: datetime
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """One instance as it came in, made durable under `digest`.
-
-    Attributes:
-        digest: SHA-256 of the stored bytes.
-        patient_key: (issuer of patient ID, patient ID), either may be empty.
-        slice_position_mm: Image Position projected on the stack's normal, mm; None where the header
-            has no plane or the instance has several frames.
-        own: made by a node (Contributing Equipment or known UID): never starts a job.
-        received_at: UTC.
-    """
-
-    digest: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    transfer_syntax_uid: str
-    modality: str
-    patient_key: tuple[str, str]
-    slice_position_mm: float | None
-    frame_count: int
-    own: bool
-    association_id: str
-    received_at: datetime
-
-
-@dataclass(frozen=True)
-class SeriesArrivals:
-    """What has arrived of one series.
-
-    Attributes:
-        slice_positions_mm: one entry an instance that has a position.
-        instance_count: distinct SOP instances.
-        last_at: when the last instance came, UTC.
-        interrupted: the last association that brought instances of it ended by abort or loss.
-    """
-
-    series_instance_uid: str
-    slice_positions_mm: tuple[float, ...]
-    instance_count: int
-    last_at: datetime
-    interrupted: bool
-
-
-@dataclass(frozen=True)
-class StudyArrivals:
-    """What has arrived of one study whose job waits for it to be complete.
-
-    Attributes:
-        job_id: the waiting job.
-        revision: the job's revision; late slices of a study already read make revision 1, 2, …
-        open_associations: associations still open that brought instances of this study.
-    """
-
-    study_instance_uid: str
-    job_id: int
-    revision: int
-    series: tuple[SeriesArrivals, ...]
-    open_associations: int
-
-    @property
-    def last_at(self) -> datetime:
-        """When the study's last instance came, UTC."""
-        return max(s.last_at for s in self.series)
-
-
 @dataclass(frozen=True, eq=False)
 class Series:
-    """The instances of one series, in no particular order."""
+    """The instances of one series, in no particular order.
+
+    Attributes:
+        missing: why instances that came are not among them; empty where all are.
+    """
 
     series_instance_uid: str
     study_instance_uid: str
     instances: tuple[Instance, ...]
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -246,6 +184,15 @@ class SourceVolume:
     frames: tuple[Frame, ...]
     series: Series
     warnings: tuple[str, ...] = ()
+
+    @property
+    def image_digest(self) -> str:
+        """SHA-256 over values, geometry, and instance and frame of each slice in order.
+
+        Headers beside these and the transfer syntax have no part in it: equal digests give equal lesions.
+        """
+        order = [[f.instance.sop_instance_uid, f.frame_number] for f in self.frames]
+        return hashlib.sha256(json.dumps([order, self.volume.digest]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,7 +332,7 @@ class Provenance:
         runtime: what ran the network and in which precision, such as "openvino-cpu-f32".
         settings_digest: SHA-256 over the settings that change results.
         known_series_numbers: numbers already used in the study.
-        replaces_sop_instance_uid: SR of the revision before, if any.
+        replaces_sop_instance_uid: SR of the latest earlier revision that a destination has, if any.
     """
 
     started_at: datetime
@@ -403,7 +350,7 @@ class Output:
     """One result object, complete with file meta information and ready to write.
 
     Attributes:
-        kind: "seg", "sr" or "overlay".
+        kind: "seg", "sr", "overlay" or "ko".
         dataset: the object.
     """
 

@@ -16,7 +16,8 @@
     │  ├─ PeerUnreachable
     │  ├─ AssociationRejected
     │  ├─ OutOfResources
-    │  └─ ProcessDied
+    │  ├─ ProcessDied
+    │  └─ ProcessKilled
     ├─ DeliveryRefused         final for that destination
     └─ InvalidTransition       a bug
 
@@ -90,6 +91,10 @@ class OutOfResources(Transient):
 
 class ProcessDied(Transient):
     """The inference process ended by signal, time limit or memory limit."""
+
+
+class ProcessKilled(Transient):
+    """The inference process was killed from outside: that says nothing about its input."""
 
 
 class DeliveryRefused(MsnodeError):

@@ -2,122 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from msnode.domain import FLAIR
-from msnode.encode import encode_rejection, encode_results
-from msnode.errors import OutsideModelScope, Rejected
+from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
+from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected
 from msnode.lesions import find_lesions
 from msnode.measure.burden import measure
 from msnode.preprocess import recipes
+from msnode.reading import COMPLETED, PASSED_OVER, REJECTED, UNCHANGED, Found, Reading, selection_digest
 from msnode.segment.confidence import with_confidence
 from msnode.segment.scope import REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
-from msnode.series.select import SelectionRules, select
+from msnode.series.select import select
 from msnode.series.volume import to_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from msnode.domain import (
-        Findings,
-        Instance,
-        LesionMap,
-        Output,
-        Prediction,
-        Prepared,
-        Provenance,
-        Selection,
-        Series,
-        SourceVolume,
-    )
-    from msnode.preprocess.brain import Extractor
-    from msnode.segment.bundle import Calibration, Scope
-
-COMPLETED = "completed"
-REJECTED = "rejected"
-PASSED_OVER = "passed_over"
-UNCHANGED = "unchanged"
-
-
-class Network(Protocol):
-    """What the pipeline needs of a model that is ready to run."""
-
-    @property
-    def runtime_name(self) -> str:
-        """What runs it and in which precision."""
-
-    @property
-    def extract(self) -> Extractor | None:
-        """Finds the brain for recipes that strip the skull; None where the bundle's does not."""
-
-    def predict(self, prepared: Prepared) -> Prediction:
-        """Probability and spread on the prepared grid; the last class is the lesion's."""
-
-
-@dataclass(frozen=True)
-class ReadingRules:
-    """What a reading depends on beside pixels and weights.
-
-    Attributes:
-        selection: limits of the rules that pick the FLAIR.
-        recipe: name of the preprocessing recipe.
-        scope: what the bundle has seen in training.
-        threshold: smallest lesion probability that counts.
-        min_volume_mm3: smallest lesion.
-        calibration: from a lesion's numbers to its confidence; None gives no confidence.
-        mark_below_confidence: lesions of lower confidence are marked in every result.
-    """
-
-    selection: SelectionRules
-    recipe: str
-    scope: Scope
-    threshold: float
-    min_volume_mm3: float
-    calibration: Calibration | None = None
-    mark_below_confidence: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """The outcome of one job.
-
-    Attributes:
-        status: "completed", "rejected" (a read was asked for and cannot be given), "passed_over"
-            (nothing in the study asked for one) or "unchanged" (the revision before read the same bytes).
-        reason: why, in one line.
-        selection: what was taken and what was not.
-        provenance: what the reading was made from.
-        source: the series as a volume; None where it is none.
-        lesion_map: lesions on the source grid; None unless completed.
-        findings: the numbers; None unless completed.
-        scope: the comparison with the model's training range; None where it was not reached.
-        brain_volume_ml: brain and ventricles inside the stack, ml; None where it was not measured.
-        mark_below_confidence: lesions of lower confidence are marked.
-        outputs: the objects for the PACS, in the order in which they should arrive.
-        timings_s: seconds per stage.
-    """
-
-    status: str
-    reason: str
-    selection: Selection
-    provenance: Provenance
-    outputs: tuple[Output, ...] = ()
-    source: SourceVolume | None = None
-    lesion_map: LesionMap | None = None
-    findings: Findings | None = None
-    scope: ScopeVerdict | None = None
-    brain_volume_ml: float | None = None
-    mark_below_confidence: float = 0.0
-    timings_s: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def flair(self) -> Series | None:
-        """The series that was read, or would have been."""
-        return self.selection.series.get(FLAIR)
+    from msnode.domain import Instance, LesionMap, Prepared, Provenance, Selection, Series, SourceVolume
+    from msnode.encode import Replaced
+    from msnode.reading import Former, Network, ReadingRules
 
 
 class _Clock:
@@ -135,12 +42,6 @@ class _Clock:
             self.seconds[name] = round(time.perf_counter() - start, 4)
 
 
-def selection_digest(selection: Selection) -> str:
-    """SHA-256 over the digests of the selected instances: equal digests need no second reading."""
-    digests = sorted(i.digest for series in selection.series.values() for i in series.instances)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
 def read_study(
     study: Sequence[Series],
     rules: ReadingRules,
@@ -148,17 +49,22 @@ def read_study(
     load_network: Callable[[], Network],
     *,
     asked_for: bool = False,
-    former_selection: str | None = None,
+    former: Former | None = None,
+    replaced: Sequence[Replaced] = (),
 ) -> Reading:
     """Read one study: select, volume, preprocess, segment, measure, encode.
+
+    An image that the revision before has read is not read again: where the identity has changed, what was
+    found is encoded again under the new one; where it has not, the results stand.
 
     Args:
         study: every series of the study that is known, without objects a node made.
         rules: selection rules, recipe and lesion definition.
         provenance: identity of model and settings, recorded start; its `runtime` is filled in here.
-        load_network: gives the model, resident or not; called only when a series is to be read.
+        load_network: gives the model, resident or not; called only when a network is to run.
         asked_for: a person asked for this reading, so that silence is never an answer.
-        former_selection: `selection_digest` of the revision before; an equal one is not read again.
+        former: the revision before, if any.
+        replaced: what destinations have of earlier revisions; rejected where this reading replaces it.
 
     Returns:
         A reading of any status. Input that cannot be read is a status, not an exception.
@@ -171,62 +77,112 @@ def read_study(
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
     with clock.stage("select"):
         selection = select(study, rules.selection)
-    if selection.series and selection_digest(selection) == former_selection:
-        return Reading(UNCHANGED, "the same instances as in the revision before", selection, provenance)
+    removed = _removed(selection, former)
+    if former is not None and (same := _nothing_new(selection, former)):
+        return Reading(UNCHANGED, same, selection, provenance)
+    if removed:  # what cannot be read replaces nothing
+        provenance, replaced = replace(provenance, replaces_sop_instance_uid=None), ()
+    source = None
     try:
+        if removed:
+            raise NotReadable(removed)
         if selection.refusal is not None:
             raise selection.refusal
-        return _read_series(selection, rules, provenance, load_network, clock)
+        with clock.stage("volume"):
+            source = to_volume(selection.series[FLAIR])
+            known = former if former and former.image_digest == source.image_digest else None
+        reading = _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
     except Rejected as refusal:
         if not (asked_for or selection.asked_for):
             return Reading(PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds)
-        with clock.stage("encode"):
-            outputs = encode_rejection(_candidates(study, selection), str(refusal), provenance)
-        outside = isinstance(refusal, OutsideModelScope)
-        return Reading(
-            REJECTED, str(refusal), selection, provenance, outputs,
-            scope=ScopeVerdict(REFUSAL, (str(refusal),)) if outside else None, timings_s=clock.seconds,
-        )  # fmt: skip
+        candidates = _candidates(study, selection, source)
+        reading = _reject(refusal, candidates, selection, provenance, former=former, clock=clock)
+        reading = replace(reading, source=source, removed=bool(removed))
+    return _reject_replaced(reading, replaced)
+
+
+def _removed(selection: Selection, former: Former | None) -> str:
+    """Why the bytes that this reading needs are not here; empty where they are."""
+    if isinstance(selection.refusal, NotReadable):
+        return str(selection.refusal)
+    return former.gone if former is not None else ""
+
+
+def _nothing_new(selection: Selection, former: Former) -> str:
+    """Why the results of the revision before stand, as far as headers tell; empty where they do not."""
+    same = selection.series and selection_digest(selection) == former.selection_digest
+    if same and former.since is None:
+        return "the same instances as in the revision before"
+    if former.gone and isinstance(selection.refusal, NoEligibleSeries):
+        return f"nothing new of the series that revision {former.revision} read; {former.gone}"
+    return ""
 
 
 def _read_series(
+    source: SourceVolume,
     selection: Selection,
     rules: ReadingRules,
     provenance: Provenance,
     load_network: Callable[[], Network],
+    *,
+    known: Former | None,
     clock: _Clock,
 ) -> Reading:
-    with clock.stage("volume"):
-        source = to_volume(selection.series[FLAIR])
-    with clock.stage("model"):
-        network = load_network()
-    provenance = replace(provenance, runtime=network.runtime_name)
-    with clock.stage("preprocess"):
-        prepared = recipes.get(rules.recipe).apply(source.volume, network.extract)
-        header = source.frames[0].instance.header
-        scope = judge_scope(rules.scope, source.volume.grid, header, prepared)
-        scope.raise_refusal()
-        quality = tuple(f"Low quality: {text}." for text in prepared.warnings)
-        source = replace(source, warnings=source.warnings + scope.sentences + quality)
-        brain_ml = brain_volume_ml(prepared)
-    lesion_map = _lesions(network, prepared, rules, clock)
+    """Read a volume, or take over what the revision before found in the very same image."""
+    identity = _identity(source.frames[0].instance)
+    if known is not None and known.identity_digest == identity and known.since is None:
+        why = "the same image and identity as in the revision before, in other bytes"
+        return Reading(UNCHANGED, why, selection, provenance)
+    if known is not None and known.made_with(provenance):
+        found = _found_before(known)
+        origin = f", as found by revision {known.revision}"
+    else:
+        found, origin = _find(source, rules, load_network, clock), ""
+    provenance = replace(provenance, runtime=found.runtime)
+    source = replace(source, warnings=source.warnings + found.remarks)
     with clock.stage("measure"):
         findings = measure(
-            lesion_map,
+            found.lesion_map,
             patient_key=patient_key(source.frames[0].instance),
             series_instance_uid=source.series.series_instance_uid,
             bundle_sha256=provenance.model.sha256 if provenance.model else "",
         )
     with clock.stage("encode"):
         outputs = encode_results(
-            source, lesion_map, findings, provenance, mark_below=rules.mark_below_confidence
+            source, found.lesion_map, findings, provenance, mark_below=rules.mark_below_confidence
         )
-    reason = f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3"
     return Reading(
-        COMPLETED, reason, selection, provenance, outputs, source, lesion_map, findings,
-        scope=scope, brain_volume_ml=brain_ml, mark_below_confidence=rules.mark_below_confidence,
-        timings_s=clock.seconds,
+        COMPLETED, f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3{origin}",
+        selection, provenance, outputs, identity, source, found.lesion_map, findings, found.scope,
+        found.remarks, found.brain_volume_ml, rules.mark_below_confidence, timings_s=clock.seconds,
     )  # fmt: skip
+
+
+def _found_before(known: Former) -> Found:
+    """What the revision before found.
+
+    Raises:
+        Rejected: it was refused then.
+    """
+    if known.status == REJECTED:
+        raise (OutsideModelScope if known.outside_scope else Rejected)(known.reason)
+    return known.load_found()
+
+
+def _find(
+    source: SourceVolume, rules: ReadingRules, load_network: Callable[[], Network], clock: _Clock
+) -> Found:
+    with clock.stage("model"):
+        network = load_network()
+    with clock.stage("preprocess"):
+        prepared = recipes.get(rules.recipe).apply(source.volume, network.extract)
+        header = source.frames[0].instance.header
+        scope = judge_scope(rules.scope, source.volume.grid, header, prepared)
+        scope.raise_refusal()
+    quality = tuple(f"Low quality: {text}." for text in prepared.warnings)
+    lesion_map = _lesions(network, prepared, rules, clock)
+    remarks = scope.sentences + quality
+    return Found(lesion_map, scope, remarks, brain_volume_ml(prepared), network.runtime_name)
 
 
 def _lesions(network: Network, prepared: Prepared, rules: ReadingRules, clock: _Clock) -> LesionMap:
@@ -247,10 +203,45 @@ def _lesions(network: Network, prepared: Prepared, rules: ReadingRules, clock: _
         return with_confidence(found, rules.calibration)
 
 
+def _reject(
+    refusal: Rejected,
+    candidates: Sequence[Instance],
+    selection: Selection,
+    provenance: Provenance,
+    *,
+    former: Former | None,
+    clock: _Clock,
+) -> Reading:
+    """The report of a refusal, at most one a reason and identity."""
+    identity = _identity(candidates[0])
+    if former is not None and former.rejection == (str(refusal), identity):
+        why = f"rejected for the reason that was reported before: {refusal}"
+        return Reading(UNCHANGED, why, selection, provenance)
+    with clock.stage("encode"):
+        outputs = encode_rejection(candidates, str(refusal), provenance)
+    outside = isinstance(refusal, OutsideModelScope)
+    return Reading(
+        REJECTED, str(refusal), selection, provenance, outputs, identity,
+        scope=ScopeVerdict(REFUSAL, (str(refusal),)) if outside else None, timings_s=clock.seconds,
+    )  # fmt: skip
+
+
+def _reject_replaced(reading: Reading, replaced: Sequence[Replaced]) -> Reading:
+    """With the notes that reject what destinations have of earlier revisions, after what replaces it."""
+    if reading.identity_digest is None:
+        return reading
+    notes = tuple(encode_rejection_note(r, reading.identity_digest, reading.provenance) for r in replaced)
+    return replace(reading, outputs=reading.outputs + notes)
+
+
 def patient_key(instance: Instance) -> tuple[str, str]:
     """(issuer of patient ID, patient ID): patients are told apart by both."""
     header = instance.header
     return str(header.get("IssuerOfPatientID") or ""), str(header.get("PatientID") or "")
+
+
+def _identity(instance: Instance) -> str:
+    return normalise(instance.header).identity_digest
 
 
 def _series_number(instance: Instance) -> int | None:
@@ -261,8 +252,14 @@ def _series_number(instance: Instance) -> int | None:
         return None
 
 
-def _candidates(study: Sequence[Series], selection: Selection) -> tuple[Instance, ...]:
-    """The instances that a rejection names: the chosen series, or else every instance of the study."""
+def _candidates(
+    study: Sequence[Series], selection: Selection, source: SourceVolume | None
+) -> tuple[Instance, ...]:
+    """The instances that a rejection names, and takes its identity from the first of.
+
+    The volume's in its order, or else the chosen series', or else every instance of the study.
+    """
+    if source is not None:
+        return tuple({f.instance.sop_instance_uid: f.instance for f in source.frames}.values())
     chosen = selection.series.get(FLAIR)
-    series = [chosen] if chosen else study
-    return tuple(i for s in series for i in s.instances)
+    return tuple(i for s in ([chosen] if chosen else study) for i in s.instances)

@@ -8,24 +8,39 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msnode.domain import Grid, Lesion, LesionMap
 from msnode.encode import to_bytes
 from msnode.lesions import is_uncertain
-from msnode.pipeline import REJECTED, selection_digest
+from msnode.reading import REJECTED, Former, Found, selection_digest
+from msnode.segment.scope import REFUSAL, ScopeVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from msnode.domain import Findings, Output
-    from msnode.pipeline import Reading
-    from msnode.segment.scope import ScopeVerdict
+    from msnode.reading import Reading
 
 RESULT_FILE = "result.json"
 LESION_MAP_FILE = "lesion_map.npz"
+"""`labels` and `affine` of the lesion map, and in `lesions` every attribute of its lesions, exactly."""
+_LESION = np.dtype([
+    ("label", np.int64),
+    ("voxel_count", np.int64),
+    ("volume_mm3", np.float64),
+    ("centroid_lps_mm", np.float64, 3),
+    ("longest_in_plane_mm", np.float64),
+    ("mean_probability", np.float64),
+    ("spread", np.float64),
+    ("confidence", np.float64),
+])  # fmt: skip
+_SEVERAL = {"overlay", "ko"}
+"""Kinds of which a set may hold more than one object."""
 
 
 def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
@@ -34,7 +49,7 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
     Returns:
         What `result.json` holds: status, reason, series, scope verdict, brain volume in ml, lesions (volumes
         in mm3, centroids in LPS mm, confidence 0-1 or null), outputs with the SHA-256 of each file, model,
-        timings in seconds.
+        digests of image and identity, timings in seconds.
     """
     counts: dict[str, int] = {}
     outputs = []
@@ -42,9 +57,7 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
         counts[output.kind] = counts.get(output.kind, 0) + 1
         outputs.append(_write_object(output, counts[output.kind], folder))
     if reading.lesion_map is not None:
-        np.savez_compressed(
-            folder / LESION_MAP_FILE, labels=reading.lesion_map.labels, affine=reading.lesion_map.grid.affine
-        )
+        _write_lesion_map(reading.lesion_map, folder / LESION_MAP_FILE)
     result = describe(reading, outputs)
     result["files"] = sorted([*(path.name for path in folder.iterdir()), RESULT_FILE])
     _write_result(result, folder)
@@ -72,8 +85,65 @@ def read_result(folder: Path) -> dict[str, Any]:
     return content
 
 
+def read_former(
+    folder: Path, revision: int, *, gone: str = "", since: tuple[str, str | None] | None = None
+) -> Former:
+    """The reading that was written into this folder, as the next revision asks after it.
+
+    Args:
+        folder: a result set; up to version 0.2 it has no image digest, so that its image is read again.
+        revision: of the job that made it.
+        gone: see `Former`.
+        since: see `Former`.
+    """
+    result = read_result(folder)
+    scope = result.get("scope")
+    return Former(
+        revision=revision,
+        status=result["status"],
+        reason=result["reason"],
+        outside_scope=scope is not None and scope["kind"] == REFUSAL,
+        selection_digest=result["selection_digest"],
+        image_digest=result.get("image_digest"),
+        identity_digest=result.get("identity_digest"),
+        bundle_sha256=result["model"]["sha256"] if result["model"] else None,
+        settings_digest=result["settings_digest"],
+        load_found=partial(_read_found, folder, result),
+        gone=gone,
+        since=since,
+    )
+
+
+def _read_found(folder: Path, result: dict[str, Any]) -> Found:
+    return Found(
+        lesion_map=_read_lesion_map(folder / LESION_MAP_FILE),
+        scope=ScopeVerdict(result["scope"]["kind"], tuple(result["scope"]["sentences"])),
+        remarks=tuple(result["remarks"]),
+        brain_volume_ml=result["brain_volume_ml"],
+        runtime=result["runtime"],
+    )
+
+
+def _write_lesion_map(lesion_map: LesionMap, path: Path) -> None:
+    rows = [tuple(getattr(lesion, name) for name in _LESION.names or ()) for lesion in lesion_map.lesions]
+    lesions = np.array(rows, dtype=_LESION)  # an unknown confidence becomes "not a number"
+    np.savez_compressed(path, labels=lesion_map.labels, affine=lesion_map.grid.affine, lesions=lesions)
+
+
+def _read_lesion_map(path: Path) -> LesionMap:
+    with np.load(path) as stored:
+        labels, affine, rows = stored["labels"], stored["affine"], stored["lesions"].tolist()
+    lesions = []
+    for row in rows:
+        facts = dict(zip(_LESION.names or (), row, strict=True))
+        facts["centroid_lps_mm"] = tuple(facts["centroid_lps_mm"].tolist())
+        facts["confidence"] = None if np.isnan(facts["confidence"]) else facts["confidence"]
+        lesions.append(Lesion(**facts))
+    return LesionMap(labels=labels, grid=Grid(labels.shape, affine), lesions=tuple(lesions))
+
+
 def _write_object(output: Output, number: int, folder: Path) -> dict[str, str]:
-    name = f"{output.kind}-{number:04d}.dcm" if output.kind == "overlay" else f"{output.kind}.dcm"
+    name = f"{output.kind}-{number:04d}.dcm" if output.kind in _SEVERAL else f"{output.kind}.dcm"
     content = to_bytes(output)
     (folder / name).write_bytes(content)
     return {
@@ -108,7 +178,11 @@ def describe(reading: Reading, outputs: Sequence[dict[str, str]]) -> dict[str, A
             {"series_instance_uid": p.series_instance_uid, "reason": p.reason}
             for p in reading.selection.passed_over
         ],
+        "remarks": list(reading.remarks),
+        "removed": reading.removed,
         "selection_digest": selection_digest(reading.selection),
+        "image_digest": reading.source.image_digest if reading.source else None,
+        "identity_digest": reading.identity_digest,
         "runtime": provenance.runtime,
         "timings_s": reading.timings_s,
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from msnode import faults
 from msnode.deliver.destination import Outcome, ResultObject, SendResult
 from msnode.errors import DeliveryRefused, Transient
 from msnode.record import deliveries, jobs
@@ -54,21 +55,22 @@ class Sender:
             owed = deliveries.pending(tx, job_id, destination)
         if not owed:
             return
-        attempt = max(d.attempts for d in owed) + 1
-        results = self._send(owed, destination, attempt)
+        faults.reach("delivery-began", destination)
+        results = self._send(owed, destination)
+        faults.reach("objects-sent", destination)
         with self._database.write() as tx:
-            for delivery in owed:
-                self._note(tx, delivery, results[delivery.result.sop_instance_uid], attempt)
+            self._note(tx, owed, results)
             job = jobs.find(tx, job_id)
             if job is not None:
                 self._enqueue(tx, job)
+        faults.reach("delivery-noted", destination)
         done = sum(r.outcome.is_delivered for r in results.values())
         log.info(
-            "delivery tried", job_id=job_id, destination=destination, attempt=attempt,
-            count=len(owed), delivered_count=done,
+            "delivery tried", job_id=job_id, destination=destination, count=len(owed), delivered_count=done,
+            attempt=max(d.attempts for d in owed) + 1,
         )  # fmt: skip
 
-    def _send(self, owed: Sequence[Delivery], name: str, attempt: int) -> dict[str, SendResult]:
+    def _send(self, owed: Sequence[Delivery], name: str) -> dict[str, SendResult]:
         """One result for each delivery, by SOP Instance UID."""
         results: dict[str, SendResult] = {}
         destination = self._destinations.get(name)
@@ -84,9 +86,11 @@ class Sender:
                 objects.append(ResultObject.from_file(delivery.result.kind, path))
             except DeliveryRefused as error:
                 results[uid] = SendResult(uid, Outcome.REFUSED, None, str(error))
+            except Transient as error:
+                results[uid] = SendResult(uid, Outcome.TRY_LATER, None, str(error))
         if destination is not None and objects:
             try:
-                answers = destination.send(objects, attempt=attempt)
+                answers = destination.send(objects)
             except Transient as error:
                 answers = tuple(
                     SendResult(o.sop_instance_uid, Outcome.TRY_LATER, None, str(error)) for o in objects
@@ -94,18 +98,32 @@ class Sender:
             results.update((answer.sop_instance_uid, answer) for answer in answers)
         return results
 
-    def _note(self, tx: Transaction, delivery: Delivery, result: SendResult, attempt: int) -> None:
+    def _note(self, tx: Transaction, owed: Sequence[Delivery], results: Mapping[str, SendResult]) -> None:
         now = datetime.now(UTC)
-        note = f"{result.text}: {result.comment}" if result.comment else result.text
-        if result.outcome.is_delivered:
-            deliveries.delivered(tx, delivery, at=now, status=result.status, note=note)
-        elif result.outcome.is_final:
-            deliveries.refused(tx, delivery, at=now, status=result.status, note=note)
-        else:
-            delay = self._retry.delay(attempt, f"{delivery.job_id}/{delivery.destination}")
-            if delay is None:
-                why = f"given up after {attempt} tries: {note}"
-                deliveries.gave_up(tx, delivery, at=now, status=result.status, note=why)
+        arrived: dict[tuple[int | None, str], list[Delivery]] = {}
+        for delivery in owed:
+            result = results[delivery.result.sop_instance_uid]
+            note = f"{result.text}: {result.comment}" if result.comment else result.text
+            if result.outcome.is_delivered:
+                arrived.setdefault((result.status, note), []).append(delivery)
+            elif result.outcome is Outcome.UNCLEAR and delivery.answers + 1 >= self._retry.answers:
+                why = f"{note}, {delivery.answers + 1} times"
+                deliveries.refused(tx, delivery, at=now, status=result.status, note=why)
+            elif result.outcome.is_final:
+                deliveries.refused(tx, delivery, at=now, status=result.status, note=note)
             else:
-                later = now + timedelta(seconds=delay)
-                deliveries.postpone(tx, delivery, at=now, note=note, status=result.status, next_try_at=later)
+                self._put_off(tx, delivery, result, at=now, note=note)
+        for (status, note), which in arrived.items():
+            deliveries.delivered(tx, *which, at=now, status=status, note=note)
+
+    def _put_off(
+        self, tx: Transaction, delivery: Delivery, result: SendResult, *, at: datetime, note: str
+    ) -> None:
+        attempt = delivery.attempts + 1
+        delay = self._retry.delay(attempt, f"{delivery.job_id}/{delivery.destination}")
+        if delay is None:
+            why = f"given up after {attempt} tries: {note}"
+            deliveries.gave_up(tx, delivery, at=at, status=result.status, note=why)
+        else:
+            later = at + timedelta(seconds=delay)
+            deliveries.postpone(tx, delivery, at=at, note=note, status=result.status, next_try_at=later)

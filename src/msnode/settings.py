@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -29,7 +31,11 @@ AeTitle = Annotated[
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
-ObjectKind = Literal["seg", "sr", "overlay"]
+ObjectKind = Literal["seg", "sr", "overlay", "ko"]
+_USUAL_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "overlay")
+_DAY_S = 86400
+Verify = Literal["commitment", "find", "none"]
+"""How a stored object is confirmed: storage commitment, C-FIND, or not at all."""
 Preset = Literal["fast", "standard", "best"]
 """How much of a bundle reads: its first fold; all folds; all folds and their mirror images."""
 
@@ -46,8 +52,18 @@ class NodeSettings(_Section):
     ae_title: AeTitle = "MSNODE"
     data_dir: Path = Path("/var/lib/msnode")
     database_url: str | None = None
+    host: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] | None = None
+    workers: int = Field(default=1, ge=1, le=64)
+    senders: int = Field(default=1, ge=1, le=64)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
+
+
+class ReportAddress(_Section):
+    """`commitment` of a peer: where the answer to its commitment requests goes."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
 
 
 class PeerSettings(_Section):
@@ -55,6 +71,7 @@ class PeerSettings(_Section):
 
     ae_title: AeTitle
     addresses: tuple[IPvAnyNetwork, ...] = Field(min_length=1)
+    commitment: ReportAddress | None = None
 
 
 class ReceiveSettings(_Section):
@@ -77,6 +94,7 @@ class CompletenessSettings(_Section):
     study_quiet_s: Seconds = 60
     after_release_s: Seconds = 5
     revision_quiet_s: Seconds = 120
+    interrupted_quiet_s: Seconds = 600
 
 
 class SelectionSettings(_Section):
@@ -100,6 +118,35 @@ class ModelSettings(_Section):
     attempts: int = Field(default=3, ge=1, le=10)
 
 
+class RetentionSettings(_Section):
+    """`[retention]`: when received bytes are removed; 0 keeps them for ever."""
+
+    received_days: Annotated[float, Field(ge=0)] = 30
+
+
+class StatRule(_Section):
+    """`[[priority.stat]]`: a study that satisfies every key given is read before the others."""
+
+    calling_ae: AeTitle | None = None
+    tag: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$|^[A-Z][A-Za-z0-9]+$")] | None = None
+    value: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if (self.tag is None) != (self.value is None):
+            raise ValueError("tag and value belong together")
+        if self.calling_ae is None and self.tag is None:
+            raise ValueError("give calling_ae, or tag and value, or all of them")
+        return self
+
+
+class PrioritySettings(_Section):
+    """`[priority]`: what is read first, and when waiting is an alarm."""
+
+    stat: tuple[StatRule, ...] = ()
+    alarm_after_s: Annotated[float, Field(gt=0)] = 1800
+
+
 class RetrySettings(_Section):
     """`[retry]`: how often and how late a delivery is tried again."""
 
@@ -117,7 +164,10 @@ class DicomDestination(_Section):
     ae_title: AeTitle
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
-    objects: tuple[ObjectKind, ...] = Field(default=("seg", "sr", "overlay"), min_length=1)
+    objects: tuple[ObjectKind, ...] = Field(default=_USUAL_OBJECTS, min_length=1)
+    verify: Verify = "commitment"
+    commitment_deadline_s: Annotated[float, Field(gt=0, le=30 * _DAY_S)] = _DAY_S
+    concurrency: int = Field(default=2, ge=1, le=32)
 
 
 class FolderDestination(_Section):
@@ -126,7 +176,19 @@ class FolderDestination(_Section):
     type: Literal["folder"]
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
     path: Path
-    objects: tuple[ObjectKind, ...] = Field(default=("seg", "sr", "overlay"), min_length=1)
+    objects: tuple[ObjectKind, ...] = Field(default=_USUAL_OBJECTS, min_length=1)
+    concurrency: int = Field(default=1, ge=1, le=32)
+
+
+class DicomWebDestination(_Section):
+    """`[[destinations]]` with `type = "dicomweb"`: STOW-RS."""
+
+    type: Literal["dicomweb"]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+    objects: tuple[ObjectKind, ...] = Field(default=_USUAL_OBJECTS, min_length=1)
+    verify: Literal["find", "none"] = "find"
+    concurrency: int = Field(default=2, ge=1, le=32)
 
 
 class Settings(BaseSettings):
@@ -142,8 +204,11 @@ class Settings(BaseSettings):
     selection: SelectionSettings = SelectionSettings()
     model: ModelSettings = ModelSettings()
     retry: RetrySettings = RetrySettings()
+    retention: RetentionSettings = RetentionSettings()
+    priority: PrioritySettings = PrioritySettings()
     destinations: tuple[
-        Annotated[DicomDestination | FolderDestination, Field(discriminator="type")], ...
+        Annotated[DicomDestination | FolderDestination | DicomWebDestination, Field(discriminator="type")],
+        ...,
     ] = ()
 
     @classmethod
@@ -166,6 +231,12 @@ class Settings(BaseSettings):
             if names.count(name) > 1:
                 raise ValueError(f"destinations: two are named {name!r}; each needs its own name")
         return self
+
+    @property
+    def host(self) -> str:
+        """This machine's name in executor ids: lower-case letters, digits and hyphens."""
+        name = self.node.host or socket.gethostname()
+        return re.sub(r"[^a-z0-9-]", "-", name.lower())[:40]
 
     @property
     def database_url(self) -> str:

@@ -6,27 +6,34 @@ Layout below the root:
     sets/<key>/…             one result set, committed as a whole
     tmp/                     what is being written; swept at start
 
-Names are made here, from digests and keys of our own, never from a value that a peer sent.
+Names are made here, from digests and keys of our own, never from a value that a peer sent. Several hosts
+may share one root: what is written has a name of its own until it is whole.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msnode.errors import OutOfResources
+from msnode.errors import ConfigurationError, OutOfResources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _KEY = re.compile(r"[a-z0-9-]{1,80}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_BLOB_FOLDERS = [f"{number:02x}" for number in range(256)]
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fsync_directory(path: Path) -> None:
@@ -36,6 +43,28 @@ def fsync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write_all(handle: int, parts: Iterable[bytes]) -> None:
+    """As few calls as can be: each lets another thread take the interpreter."""
+    left = [memoryview(part) for part in parts]
+    while left:
+        written = os.writev(handle, left)
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if left:
+            left[0] = left[0][written:]
+
+
+class Blob:
+    """Bytes in parts, and the SHA-256 of them all (64 hex digits)."""
+
+    def __init__(self, *parts: bytes) -> None:
+        hasher = hashlib.sha256()
+        for part in parts:
+            hasher.update(part)
+        self.parts = parts
+        self.digest = hasher.hexdigest()
 
 
 class Store:
@@ -48,45 +77,51 @@ class Store:
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
         self._durable = durable
+        self._writer, self._numbers = secrets.token_hex(8), itertools.count()
         for folder in ("blobs", "sets", "tmp"):
             (root / folder).mkdir(parents=True, exist_ok=True)
+        # All at once: a folder made for an instance would have to be synced before that is answered.
+        missing = set(_BLOB_FOLDERS).difference(os.listdir(root / "blobs"))  # noqa: PTH208 - names, not paths
+        for name in missing:
+            (root / "blobs" / name).mkdir(exist_ok=True)
+        if missing:
+            self._sync_directory(root)
+            self._sync_directory(root / "blobs")
 
-    def put(self, *parts: bytes) -> str:
-        """Write the concatenated `parts` durably; returns their SHA-256 (64 hex digits).
+    def put(self, blob: Blob) -> None:
+        """Write bytes durably; when this returns, file and name survive a power cut.
 
-        Bytes already present are not written again. When this returns, file and name survive a
-        power cut.
+        Bytes already present are not written again, but count as new from now on.
         """
-        hasher = hashlib.sha256()
-        for part in parts:
-            hasher.update(part)
-        digest = hasher.hexdigest()
-        path = self.blob_path(digest)
-        if path.exists():
-            return digest
+        path = self.blob_path(blob.digest)
         try:
-            self._write(path, parts)
+            try:
+                os.utime(path)
+                os.utime(path.parent)
+            except FileNotFoundError:
+                self._write(path, blob.parts)
+            # Also where it was there: whoever wrote it may not have come so far.
+            self._sync_directory(path.parent)
         except OSError as error:
-            raise OutOfResources(f"cannot store {sum(map(len, parts))} bytes: {error.strerror}") from error
-        return digest
+            raise OutOfResources(
+                f"cannot store {sum(map(len, blob.parts))} bytes: {error.strerror}"
+            ) from error
 
-    def _write(self, path: Path, parts: tuple[bytes, ...]) -> None:
-        if not path.parent.exists():
-            path.parent.mkdir(exist_ok=True)
-            self._sync_directory(path.parent.parent)
-        handle, temporary = tempfile.mkstemp(dir=self.root / "tmp")
+    def _write(self, path: Path, parts: Iterable[bytes]) -> None:
+        """The bytes are durable before they have their name: a blob that can be seen is whole."""
+        temporary = self.root / "tmp" / f"{self._writer}-{next(self._numbers)}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(handle, "wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
+            try:
+                _write_all(handle, parts)
                 if self._durable:
-                    os.fsync(file.fileno())
-            Path(temporary).replace(path)
+                    os.fdatasync(handle)
+            finally:
+                os.close(handle)
+            temporary.replace(path)
         except OSError:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-        self._sync_directory(path.parent)
 
     def _sync_directory(self, path: Path) -> None:
         if self._durable:
@@ -98,10 +133,38 @@ class Store:
             raise ValueError("a blob is named by 64 hex digits")
         return self.root / "blobs" / digest[:2] / f"{digest}.dcm"
 
-    def blobs(self) -> Iterator[str]:
-        """Digests of all blobs."""
-        for path in (self.root / "blobs").glob("??/*.dcm"):
-            yield path.stem
+    def has_blob(self, digest: str) -> bool:
+        """Whether the blob is there."""
+        try:
+            # Opened, not looked for: a network file system answers the latter from what it remembers.
+            os.close(os.open(self.blob_path(digest), os.O_RDONLY))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def blobs(self, *, since: float = 0) -> Iterator[str]:
+        """Digests of the blobs that were put at this moment, in seconds since the epoch, or later."""
+        for name in _BLOB_FOLDERS:
+            folder = self.root / "blobs" / name
+            if folder.stat().st_mtime < since:
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    digest = entry.name.removesuffix(".dcm")
+                    with suppress(FileNotFoundError):  # retention took it meanwhile
+                        if _DIGEST.match(digest) and entry.stat().st_mtime >= since:
+                            yield digest
+
+    def remove(self, digest: str) -> None:
+        """Remove a blob, where it is there.
+
+        Raises:
+            OutOfResources: the file system does not let it go.
+        """
+        try:
+            self.blob_path(digest).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutOfResources(f"cannot remove bytes: {error.strerror}") from error
 
     @contextmanager
     def new_set(self, key: str) -> Iterator[Path]:
@@ -111,8 +174,9 @@ class Store:
         so whoever reads the set afterwards sees one content for ever.
         """
         final = self.set_path(key)
-        temporary = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
+        temporary: Path | None = None
         try:
+            temporary = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
             yield temporary
             for path in temporary.iterdir():
                 with path.open("rb") as file:
@@ -124,8 +188,13 @@ class Store:
                 if not final.is_dir():
                     raise
             fsync_directory(final.parent)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise OutOfResources(f"cannot write result set {key}: {error.strerror}") from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
 
     def set_path(self, key: str) -> Path:
         """Where the set `key` lies or would lie; keys are lower-case letters, digits and hyphens."""
@@ -138,13 +207,68 @@ class Store:
         return self.set_path(key).is_dir()
 
     def free_bytes(self) -> int:
-        """Room left on the file system."""
-        return shutil.disk_usage(self.root).free
+        """Room left on the file system.
 
-    def sweep(self) -> None:
-        """Remove what was being written when the node was last killed; call when nothing is writing."""
+        Raises:
+            OutOfResources: the file system does not answer.
+        """
+        try:
+            return shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise OutOfResources(f"cannot ask for free room: {error.strerror}") from error
+
+    def sweep(self, *, older_than_s: float = 0) -> None:
+        """Remove what was being written when a process was killed.
+
+        Args:
+            older_than_s: leaves what was touched since; 0 only where nothing is writing.
+        """
+        before = time.time() - older_than_s
         for path in (self.root / "tmp").iterdir():
+            with suppress(FileNotFoundError):  # its writer is done with it
+                if path.stat().st_mtime > before:
+                    continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+    def self_test(self) -> None:
+        """Try what durability stands on: sync, exclusive names, and renaming that never overwrites a set.
+
+        Raises:
+            ConfigurationError: the file system does not do it.
+            OutOfResources: it has no room.
+        """
+        try:
+            with tempfile.TemporaryDirectory(dir=self.root / "tmp") as name:
+                fault = _fault_of(Path(name))
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise OutOfResources(f"{self.root}: {error.strerror}") from error
+            raise ConfigurationError(f"{self.root} cannot be used: {error.strerror}") from error
+        if fault:
+            raise ConfigurationError(f"{self.root} cannot be used: {fault}")
+
+
+def _fault_of(folder: Path) -> str:
+    """What is wrong with the file system of an empty folder; nothing where it is as it should be."""
+    one, other = folder / "one", folder / "other"
+    with one.open("xb") as file:
+        file.write(b"1")
+        file.flush()
+        os.fsync(file.fileno())
+    with suppress(FileExistsError):
+        one.open("xb").close()
+        return "a name that is taken is given again"
+    one.replace(other)
+    fsync_directory(folder)
+    if one.exists() or other.read_bytes() != b"1":
+        return "a renamed file is not what it was"
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+        (folder / name / name).touch()
+    with suppress(OSError):
+        (folder / "second").rename(folder / "first")
+        return "a folder that is taken is overwritten"
+    return ""

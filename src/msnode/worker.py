@@ -3,6 +3,10 @@
 The child is started once and takes job ids over a pipe. One that dies, or goes past its time or memory
 limit, is killed and replaced by a fresh one; the job is tried again a limited number of times. The error
 class decides what becomes of a job (see errors.py).
+
+What ends the reading by itself counts as an attempt. What ends it from outside (a restart, a power cut,
+somebody's SIGKILL) is counted apart and generously, because it says little about the input; still it may
+be the input's doing, so that such a job steps aside for the others from time to time, and fails in the end.
 """
 
 from __future__ import annotations
@@ -15,20 +19,28 @@ import time
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import structlog
 
-from msnode import errors
+from msnode import errors, faults
 from msnode.domain import PassedOver
-from msnode.errors import InvalidTransition, MsnodeError, ProcessDied, Transient
+from msnode.errors import (
+    InvalidTransition,
+    MsnodeError,
+    OutOfResources,
+    ProcessDied,
+    ProcessKilled,
+    Transient,
+)
 from msnode.record import deliveries, jobs
-from msnode.record.deliveries import Result
+from msnode.record.deliveries import Result, Takes
 from msnode.record.jobs import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -42,6 +54,11 @@ log = structlog.get_logger()
 
 _LOOK_S = 0.2
 _STOP_S = 5.0
+_INTERRUPTIONS = 30
+_STEP_ASIDE_AFTER = 3
+_STEP_ASIDE_S = 20.0
+_NO_ROOM_S = 30.0
+_FORMER_S = 5.0
 
 
 class ReadingFailed(MsnodeError):
@@ -74,16 +91,23 @@ class InferenceChild:
         """Have the child read one job and commit its result set; returns the result's description.
 
         Raises:
-            ProcessDied: it ended by signal, or was killed past its time or memory limit.
+            ProcessDied: it ended by signal, or was killed past its time or memory limit, or by the kernel
+                where memory ran out.
+            ProcessKilled: somebody else killed it.
             MsnodeError: what the reading raised there.
         """
-        pipe = self._running()
+        pipe, process = self._running(), self._process
+        out_of_memory = _kernel_kills()
         try:
             pipe.send(job_id)
             self._wait(pipe)
             kind, payload = pipe.recv()
         except (EOFError, OSError):
-            raise ProcessDied(self._bury("ended")) from None
+            how = self._bury("ended")
+            killed = process is not None and process.exitcode == -signal.SIGKILL
+            raise (ProcessKilled if killed and _kernel_kills() == out_of_memory else ProcessDied)(
+                how
+            ) from None
         if kind == "result":
             result: dict[str, Any] = payload
             return result
@@ -141,9 +165,20 @@ class InferenceChild:
         return f"inference child {what} ({how})"
 
 
+def _kernel_kills() -> int:
+    """How many processes the kernel has killed for want of memory since the machine started."""
+    for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return 0
+
+
 def _child(pipe: Connection, make_reader: Callable[[], ReadJob]) -> None:
     """Body of the child: job ids in, descriptions or errors out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    with contextlib.suppress(OSError):  # where memory runs out, the kernel is to take this process first
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     parent = os.getppid()
     read: ReadJob | None = None
     with contextlib.suppress(MsnodeError):  # said again, to the one who asks, at the first job
@@ -170,8 +205,8 @@ class Worker:
         database: the record.
         child: what reads.
         enqueue: has the engine run what the job needs next, in the given transaction.
-        takes: destination → kinds of object that it takes.
-        attempts: how often a job is taken up before it fails.
+        takes: destination → what it is given, and how it confirms it.
+        attempts: how often a reading may end by itself before its job fails.
     """
 
     def __init__(
@@ -179,7 +214,7 @@ class Worker:
         database: Database,
         child: InferenceChild,
         enqueue: EnqueueWork,
-        takes: Mapping[str, Sequence[str]],
+        takes: Mapping[str, Takes],
         *,
         attempts: int,
     ) -> None:
@@ -190,52 +225,103 @@ class Worker:
         self._attempts = attempts
 
     def run(self, job_id: int) -> None:
-        """Read one job; safe to call again after a crash at any point."""
-        with self._database.write() as tx:
-            job = jobs.start(tx, job_id, at=_now())
+        """Read one job; safe to call again after a crash at any point.
+
+        Raises:
+            OutOfResources: the record cannot be used; call again.
+        """
+        job = self._take_up(job_id)
         if job is None:
             return
         log.info("job started", job_id=job.id, revision=job.revision, attempt=job.attempts)
+        faults.reach("job-started", job.study_instance_uid)
         try:
-            if job.attempts > self._attempts:
-                raise ReadingFailed(f"taken up {self._attempts} times and never finished")
-            self._finish(job, self._child.read(job.id))
-        except InvalidTransition as error:
-            log.warning("job moved on meanwhile", job_id=job.id, error=error)
+            result = self._child.read(job.id)
+        except OutOfResources as error:
+            self._requeue(job, error, counted=False, delay_s=_NO_ROOM_S)
+        except ProcessKilled as error:
+            self._cut_off(job, error)
         except Transient as error:
-            self._try_again(job, error)
+            if job.attempts >= self._attempts:
+                self._fail(job, error)
+            else:
+                self._requeue(job, error, counted=True)
         except MsnodeError as error:
             self._fail(job, error)
+        else:
+            self._finish(job, result)
+            faults.reach("result-recorded", job.study_instance_uid)
+
+    def _take_up(self, job_id: int) -> Job | None:
+        """The running job; None where there is nothing to run, or it has to wait for others first."""
+        with self._database.write() as tx:
+            found = jobs.find(tx, job_id)
+            if found is not None and found.state == JobState.QUEUED and jobs.awaits_former(tx, found):
+                why = "waits until the revision before is read"
+                self._enqueue(tx, jobs.requeue(tx, found, at=_now(), why=why, delay_s=_FORMER_S))
+                return None
+            job = jobs.start(tx, job_id, at=_now())
+            cut_off = job is not None and found is not None and job.interruptions > found.interruptions
+            if job is None or not cut_off or job.interruptions % _STEP_ASIDE_AFTER:
+                return job
+            self._step_aside(tx, job, "its worker ended")
+            return None
+
+    def _cut_off(self, job: Job, error: ProcessKilled) -> None:
+        with self._unless_moved_on(job) as tx:
+            self._step_aside(tx, jobs.interrupt(tx, job, at=_now(), why=str(error)), str(error))
+
+    def _step_aside(self, tx: Transaction, job: Job, why: str) -> None:
+        """Back to the end of the queue, after every third interruption for a while; at last give it up."""
+        why = f"cut off {job.interruptions} times while it was read, {why}"
+        if job.interruptions >= _INTERRUPTIONS:
+            jobs.move(tx, job, JobState.FAILED, at=_now(), why=why)
+            log.error("job failed", job_id=job.id, attempt=job.attempts, count=job.interruptions)
+            return
+        delay_s = 0 if job.interruptions % _STEP_ASIDE_AFTER else _STEP_ASIDE_S
+        self._enqueue(tx, jobs.requeue(tx, job, at=_now(), why=why, counted=False, delay_s=delay_s))
+        log.warning("job steps aside", job_id=job.id, count=job.interruptions)
 
     def _finish(self, job: Job, result: Mapping[str, Any]) -> None:
-        facts = _facts(result)
-        with self._database.write() as tx:
-            jobs.note_selection(
-                tx, job, result["series_instance_uid"], [PassedOver(**p) for p in result["passed_over"]]
-            )
-            if result["status"] in {JobState.PASSED_OVER, JobState.UNCHANGED}:
-                to = JobState(result["status"])
-                moved = jobs.move(tx, job, to, at=_now(), why=result["reason"], **facts)
-            else:
-                moved = deliveries.finish(
-                    tx, job, _results(result), self._takes,
-                    at=_now(), why=result["reason"], result_set=result["result_set"], **facts,
-                )  # fmt: skip
-                self._enqueue(tx, moved)
-        log.info("job read", job_id=job.id, state=moved.state, count=result["lesion_count"] or 0)
+        with self._unless_moved_on(job) as tx:
+            moved = self._record(tx, job, result)
+            log.info("job read", job_id=job.id, state=moved.state, count=result["lesion_count"] or 0)
 
-    def _try_again(self, job: Job, error: Transient) -> None:
-        if job.attempts >= self._attempts:
-            self._fail(job, error)
-            return
-        with self._database.write() as tx:
-            self._enqueue(tx, jobs.requeue(tx, job, at=_now(), why=str(error)))
-        log.warning("job will be tried again", job_id=job.id, attempt=job.attempts, error=error)
+    def _record(self, tx: Transaction, job: Job, result: Mapping[str, Any]) -> Job:
+        facts = _facts(result)
+        jobs.note_selection(
+            tx, job, result["series_instance_uid"], [PassedOver(**p) for p in result["passed_over"]]
+        )
+        if result["status"] in {JobState.PASSED_OVER, JobState.UNCHANGED}:
+            to = JobState(result["status"])
+            return jobs.move(tx, job, to, at=_now(), why=result["reason"], **facts)
+        moved = deliveries.finish(
+            tx, job, _results(result), self._takes,
+            at=_now(), why=result["reason"], result_set=result["result_set"], **facts,
+        )  # fmt: skip
+        deliveries.withdraw_former(tx, moved, at=_now())
+        self._enqueue(tx, moved)
+        return moved
+
+    def _requeue(self, job: Job, error: Transient, *, counted: bool, delay_s: float = 0) -> None:
+        with self._unless_moved_on(job) as tx:
+            queued = jobs.requeue(tx, job, at=_now(), why=str(error), counted=counted, delay_s=delay_s)
+            self._enqueue(tx, queued)
+            log.warning("job will be tried again", job_id=job.id, attempt=job.attempts, error=error)
 
     def _fail(self, job: Job, error: MsnodeError) -> None:
-        with self._database.write() as tx:
+        with self._unless_moved_on(job) as tx:
             jobs.move(tx, job, JobState.FAILED, at=_now(), why=f"{type(error).__name__}: {error}")
-        log.error("job failed", job_id=job.id, attempt=job.attempts, error=error)
+            log.error("job failed", job_id=job.id, attempt=job.attempts, error=error)
+
+    @contextlib.contextmanager
+    def _unless_moved_on(self, job: Job) -> Iterator[Transaction]:
+        """One transaction; nothing is written where the job is no longer what it was when it was taken up."""
+        try:
+            with self._database.write() as tx:
+                yield tx
+        except InvalidTransition as error:
+            log.warning("job moved on meanwhile", job_id=job.id, error=error)
 
 
 def _now() -> datetime:

@@ -7,6 +7,8 @@ import typer.main
 from typer.core import TyperGroup
 
 from msnode.cli import app
+from msnode.record.database import upgrade
+from msnode.settings import load_settings
 from support.node import dicom_destination, msnode, write_config
 from support.peers import free_port
 
@@ -24,7 +26,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 def test_the_commands_are_those_of_the_readme():
     assert {" ".join(path) for path in COMMANDS} == {
-        "serve", "demo", "echo", "study segment", "jobs list", "jobs show", "jobs retry", "jobs cancel",
+        "serve", "demo", "echo", "study segment", "status", "jobs list", "jobs show", "jobs hurry",
+        "jobs retry", "jobs cancel",
         "model train", "model evaluate", "model compare", "model export", "model list", "model show",
         "config check", "config show",
     }  # fmt: skip
@@ -52,6 +55,32 @@ def test_a_right_configuration_is_exit_0(config):
         json.loads(msnode("config", "show", "--config", config, "--json").stdout)["node"]["ae_title"]
         == "MSNODE"
     )
+
+
+def test_a_database_password_is_never_shown(tmp_path):
+    url = "postgresql+psycopg://node:s3cret@db.example/msnode"
+    path = write_config(tmp_path, "", port=0, database_url=url)
+    for options in ([], ["--json"]):
+        done = msnode("config", "show", "--config", path, *options)
+        assert done.returncode == 0
+        assert "s3cret" not in done.stdout
+        assert "postgresql+psycopg://node:***@db.example/msnode" in done.stdout
+
+
+def test_the_node_at_rest_needs_nobody(config, tmp_path):
+    settings = load_settings(config)
+    upgrade(settings.database_url)
+    done = msnode("status", "--config", config, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"jobs": {}, "oldest_waiting_s": None, "alarms": []}
+
+
+def test_retry_wants_a_number_or_all_that_failed(config):
+    upgrade(load_settings(config).database_url)
+    assert msnode("jobs", "retry", "--config", config).returncode == 2
+    assert msnode("jobs", "retry", "5", "--failed", "--config", config).returncode == 2
+    done = msnode("jobs", "retry", "--failed", "--config", config)
+    assert (done.returncode, done.stdout) == (0, "0 jobs tried again\n")
 
 
 @pytest.mark.parametrize("command", [["config", "check"], ["serve"], ["jobs", "list"]], ids=" ".join)

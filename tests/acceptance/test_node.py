@@ -4,18 +4,16 @@ import io
 import re
 import socket
 import struct
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 from pynetdicom import AE
 
 from msnode.demo.patient import study_uid, write_series
 from msnode.demo.phantom import make_patient
-from msnode.domain import Volume
 from support.dicom_files import change_all, flair_series
+from support.heads import head_series, study_of
 from support.node import dicom_destination, node
 from support.peers import free_port, storescp, storescu, wait_until
 
@@ -37,23 +35,6 @@ def running_node(session_orthanc, tmp_path_factory):
 def send(files, port, **options):
     done = storescu(files, port, **options)
     assert done.returncode == 0, done.stderr
-
-
-@cache
-def head() -> Volume:
-    """A head that the built-in model takes for one: it refuses what holds no brain."""
-    return make_patient(seed=3).volume
-
-
-def head_series(folder: Path, slices: int = 20, **changes: str) -> list[Path]:
-    grid, data = head().grid, np.clip(head().data, 0, 65535).astype(np.uint16)
-    more = max(0, slices - len(data))
-    pixels = np.pad(data, ((0, more), (0, 0), (0, 0)), mode="edge")[:slices]
-    return flair_series(folder, pixels=pixels, spacing=grid.spacing, **changes)
-
-
-def study_of(path: Path) -> str:
-    return str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
 
 def results(orthanc, study: str) -> list[pydicom.Dataset]:
@@ -93,7 +74,7 @@ def test_a_flair_comes_back_as_seg_sr_and_overlay(running_node, orthanc, tmp_pat
         str(d.FrameOfReferenceUID) for d in source.values() if "FLAIR" in d.SeriesDescription
     }
     assert {str(d.FrameOfReferenceUID) for d in objects if d.SOPClassUID != REPORT} == frames_of_reference
-    assert {d["state"] for d in details["deliveries"]} == {"delivered"}
+    assert {d["state"] for d in details["deliveries"]} == {"committed"}
     reasons = {p["series_instance_uid"] for p in details["passed_over"]}
     others = {str(d.SeriesInstanceUID) for d in source.values() if "FLAIR" not in d.SeriesDescription}
     assert reasons == others

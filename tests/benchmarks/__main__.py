@@ -1,6 +1,6 @@
 """`make bench`: run the benchmarks, print a Markdown table each, keep them in bench-output/results.md.
 
-python -m tests.benchmarks [receive] [turnaround] [engine] [brain]
+python -m tests.benchmarks [receive] [turnaround] [engine] [brain] [queue] [history] [recovery]
 """
 
 import os
@@ -19,13 +19,24 @@ def _memory_gib() -> float:
 
 def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))  # the benchmarks use the tests' peers
-    from benchmarks import bench_brain, bench_engine, bench_receive, bench_turnaround  # noqa: PLC0415 - needs the path
+    from benchmarks import (  # noqa: PLC0415 - needs the path
+        bench_brain,
+        bench_engine,
+        bench_history,
+        bench_queue,
+        bench_receive,
+        bench_recovery,
+        bench_turnaround,
+    )
 
     known = {
         "receive": bench_receive.run,
         "turnaround": bench_turnaround.run,
         "engine": bench_engine.run,
         "brain": bench_brain.run,
+        "queue": bench_queue.run,
+        "history": bench_history.run,
+        "recovery": bench_recovery.run,
     }
     wanted = sys.argv[1:] or list(known)
     if unknown := set(wanted) - set(known):

@@ -42,6 +42,7 @@ type = "dicom"
 ae_title = "ORTHANC"
 host = "127.0.0.1"
 port = {pacs}
+verify = "none"
 """
 
 

@@ -35,3 +35,8 @@ def _add(found: dict[str, float], process: psutil.Process, name: str) -> None:
     found[unique] = peak_mib(process.pid)
     for child in process.children():
         _add(found, child, f"{name} child")
+
+
+def resident_mib(process: psutil.Process) -> float:
+    """Resident set now, MiB."""
+    return float(process.memory_info().rss) / 2**20

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from threading import Event
 
+from msnode.receive.ledger import MemoryLedger
 from msnode.receive.scp import Receiver
-from msnode.receive.spool import MemoryLedger, Spool
+from msnode.receive.spool import Spool
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.series.pixels import same_image

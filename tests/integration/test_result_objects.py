@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from msnode.encode import encode_rejection, to_bytes
+from msnode.encode import Replaced, SentObject, encode_rejection, encode_rejection_note, normalise, to_bytes
 from support.dicom_files import enhanced_flair, flair_series
 from support.readings import provenance, read
 from support.validators import (
@@ -43,14 +43,21 @@ def objects(tmp_path_factory) -> dict[str, list[Path]]:
     instances = [f.instance for f in enhanced.source.frames[:1]]
     refused = encode_rejection(instances, "slices 3 and 4 lie 12.1 mm apart", provenance(model=None))
     made["rejection"] = write(refused, folder / "rejection")
+    sent = [dcmread(p) for p in made["50 lesions"]]
+    objects = tuple(SentObject(ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID) for ds in sent)
+    left = Replaced(0, normalise(sent[0]), objects)
+    made["note"] = write([encode_rejection_note(left, "other", later)], folder / "note")
     return made
 
 
 def reports(objects) -> dict[str, Path]:
-    return {case: next(p for p in paths if p.name.endswith("sr.dcm")) for case, paths in objects.items()}
+    found = {case: [p for p in paths if p.name.endswith("sr.dcm")] for case, paths in objects.items()}
+    return {case: paths[0] for case, paths in found.items() if paths}
 
 
-@pytest.mark.parametrize("case", [*(f"{n} lesions" for n in COUNTS), "enhanced", "revision", "rejection"])
+@pytest.mark.parametrize(
+    "case", [*(f"{n} lesions" for n in COUNTS), "enhanced", "revision", "rejection", "note"]
+)
 def test_dciodvfy_finds_no_error(objects, case):
     paths = [p for p in objects[case] if "overlay" not in p.name]
     paths += [p for p in objects[case] if "overlay" in p.name][:2]
@@ -74,6 +81,19 @@ def test_dcmtk_reads_every_report(objects):
         text = dsrdump(path)
         assert text.startswith("Comprehensive 3D SR Document"), case
         assert ("NUM:" in text) == (case != "rejection"), case
+
+
+def test_a_note_belongs_to_the_study_of_what_it_rejects(objects):
+    together = [*objects["50 lesions"], *objects["note"]]
+    assert [line for line in dcentvfy_complaints(together) if line.startswith("Error")] == []
+
+
+def test_dcmtk_reads_a_note(objects):
+    text = dsrdump(objects["note"][0])
+    assert text.startswith("Key Object Selection Document")
+    assert "Rejected for Patient Safety Reasons" in text
+    assert text.count("<contains IMAGE:") == len(objects["50 lesions"]) - 1
+    assert text.count("<contains COMPOSITE:") == 1
 
 
 def test_pixelmed_finds_nothing_in_reports_and_faults_in_a_broken_one(objects, tmp_path):

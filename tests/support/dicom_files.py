@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
@@ -252,3 +254,13 @@ def change_all(paths: Sequence[Path], **attributes: object) -> None:
     """`change` on every file."""
     for path in paths:
         change(path, **attributes)
+
+
+def encoded(ds: Dataset, *, implicit: bool = False) -> bytes:
+    """A data set as it travels: little endian, without file meta information."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
+    plain = Dataset()
+    plain.update({element.tag: element for element in ds})
+    write_dataset(buffer, plain)
+    return buffer.getvalue()

@@ -22,6 +22,7 @@ _PEERS = {
     "dciodvfy": ("/usr/bin/dciodvfy", "dicom3tools"),
     "dcentvfy": ("/usr/bin/dcentvfy", "dicom3tools"),
     "java": ("/usr/bin/java", "default-jre-headless"),
+    "postgres": ("/usr/lib/postgresql/15/bin/postgres", "postgresql"),
     "pixelmed": ("/usr/share/java/pixelmed.jar", "libpixelmed-java"),
 }
 

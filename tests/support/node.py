@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from msnode.record import jobs
 from msnode.record.database import Database
+from msnode.settings import load_settings
 from support.peers import free_port, listens, running, wait_until
 
 ENDS = {"completed", "rejected", "passed_over", "unchanged", "failed", "cancelled"}
@@ -22,11 +23,13 @@ def msnode(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-def dicom_destination(name: str, ae_title: str, port: int, objects: Sequence[str] = ()) -> str:
+def dicom_destination(
+    name: str, ae_title: str, port: int, objects: Sequence[str] = (), *, verify: str = "find"
+) -> str:
     taken = f"objects = {json.dumps(list(objects))}\n" if objects else ""
     return (
         f'[[destinations]]\nname = "{name}"\ntype = "dicom"\nae_title = "{ae_title}"\n'
-        f'host = "127.0.0.1"\nport = {port}\n{taken}'
+        f'host = "127.0.0.1"\nport = {port}\nverify = "{verify}"\n{taken}'
     )
 
 
@@ -38,6 +41,11 @@ class Node:
     port: int
     config: Path
     log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def database_url(self) -> str:
+        return load_settings(self.config).database_url
 
     def read(self, *arguments: object) -> Any:
         """The JSON that a reading command prints."""
@@ -47,10 +55,10 @@ class Node:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Newest first."""
-        database = Database(f"sqlite:///{self.folder / 'data' / 'msnode.db'}")
+        database = Database(self.database_url)
         try:
             with database.read() as tx:
-                return [asdict(job) for job in jobs.recent(tx)]
+                return [asdict(job) for job in jobs.recent(tx, limit=1000)]
         finally:
             database.close()
 
@@ -67,10 +75,13 @@ class Node:
         return self.read("jobs", "show", found[0]["id"])
 
 
-def write_config(folder: Path, destinations: str, *, port: int, extra: str = "") -> Path:
+def write_config(
+    folder: Path, destinations: str, *, port: int, extra: str = "", database_url: str = ""
+) -> Path:
     path = folder / "msnode.toml"
+    database = f'database_url = "{database_url}"\n' if database_url else ""
     path.write_text(
-        f'[node]\ndata_dir = "{folder / "data"}"\n'
+        f'[node]\ndata_dir = "{folder / "data"}"\n{database}'
         f"[receive]\nport = {port}\nmin_free_mb = 1\n"
         "also_accept = ['SegmentationStorage', 'Comprehensive3DSRStorage', 'SecondaryCaptureImageStorage', "
         "'CTImageStorage']\n"
@@ -80,13 +91,24 @@ def write_config(folder: Path, destinations: str, *, port: int, extra: str = "")
     return path
 
 
+def serve_command(config: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "msnode", "serve", *options, "--config", str(config)]
+
+
 @contextmanager
-def node(folder: Path, destinations: str = "", *, extra: str = "") -> Iterator[Node]:
+def node(
+    folder: Path,
+    destinations: str = "",
+    *,
+    extra: str = "",
+    database_url: str = "",
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Node]:
     """A running node with short waiting times; its folder may hold the data of an earlier run."""
-    port = free_port()
+    port = port or free_port()
     folder.mkdir(exist_ok=True)
-    config = write_config(folder, destinations, port=port, extra=extra)
+    config = write_config(folder, destinations, port=port, extra=extra, database_url=database_url)
     log = folder / "serve.log"
-    command = [sys.executable, "-m", "msnode", "serve", "--config", str(config)]
-    with running(command, log, ready=lambda: listens(port)):
-        yield Node(folder, port, config, log)
+    with running(serve_command(config), log, ready=lambda: listens(port), env=env) as process:
+        yield Node(folder, port, config, log, process)

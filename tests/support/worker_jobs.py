@@ -27,6 +27,8 @@ def make_reader():
                 raise ModelError("the bundle is broken")
             case 6:
                 raise KeyError(PATIENT_NAME)
+            case 7:
+                os.kill(os.getpid(), signal.SIGKILL)
         return {}
 
     return read

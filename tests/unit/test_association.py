@@ -19,8 +19,19 @@ from pynetdicom.dsutils import split_dataset
 from pynetdicom.pdu import P_DATA_TF
 
 from msnode import association
-from msnode.association import VERIFICATION, Context, DicomAddress, echo, open_association
+from msnode.association import (
+    COMMITMENT,
+    FIND,
+    VERIFICATION,
+    Context,
+    DicomAddress,
+    Found,
+    echo,
+    open_association,
+)
+from msnode.commitment import Reference, Request, read_request
 from msnode.errors import AssociationRejected, MsnodeError, PeerUnreachable
+from support.commitment_peer import commitment_pacs, kept
 from support.dicom_files import flair_series
 from support.peers import answering_scp, free_port
 
@@ -252,3 +263,101 @@ def test_a_peer_that_stops_reading(tmp_path, monkeypatch):
             a.store(path)
         assert time.monotonic() - begin < 10
         release.set()
+
+
+def _found(uids, status=0x0000):
+    """A C-FIND handler that names these instances of the series that is asked for."""
+
+    def handle(event):
+        asked = event.identifier
+        assert (asked.QueryRetrieveLevel, asked.StudyInstanceUID) == ("IMAGE", "1.2.1")
+        for uid in uids:
+            match = Dataset()
+            match.QueryRetrieveLevel, match.SeriesInstanceUID = "IMAGE", asked.SeriesInstanceUID
+            match.SOPInstanceUID = uid
+            yield 0xFF00, match
+        if status:
+            yield status, None
+
+    return handle
+
+
+@contextmanager
+def _association(contexts, proposed=None, **handlers):
+    with (
+        answering_scp(_pairs(*contexts), **handlers) as port,
+        open_association(_address(port), "MSNODE", proposed or contexts) as found,
+    ):
+        yield found
+
+
+def test_find_names_the_instances_of_a_series():
+    with _association([FIND], EVT_C_FIND=_found(["1.2.3.1", "1.2.3.2"])) as a:
+        assert a.find("1.2.1", "1.2.2") == Found(frozenset({"1.2.3.1", "1.2.3.2"}))
+
+
+def test_find_that_fails_is_no_answer():
+    with _association([FIND], EVT_C_FIND=_found(["1.2.3.1"], 0xA700)) as a:
+        assert a.find("1.2.1", "1.2.2").failure == "C-FIND answered with status 0xA700"
+
+
+def test_a_peer_that_goes_away_while_it_is_asked():
+    def leave(event):
+        event.assoc.abort()
+        yield 0x0000, None
+
+    with (
+        _association([FIND], EVT_C_FIND=leave) as a,
+        pytest.raises(PeerUnreachable, match="association lost"),
+    ):
+        a.find("1.2.1", "1.2.2")
+
+
+def test_a_commitment_request_over_the_wire():
+    request = Request("1.2.9", (Reference("1.2.840.1", "1.2.3.1"), Reference("1.2.840.1", "1.2.3.2")))
+    seen = []
+
+    def act(event):
+        seen.append(read_request(event))
+        return (0x0000 if len(seen) == 1 else 0x0213), None
+
+    with _association([COMMITMENT], EVT_N_ACTION=act) as a:
+        assert a.accepts(COMMITMENT)
+        assert [a.request_commitment(request).status for _ in range(2)] == [0x0000, 0x0213]
+    assert seen == [request, request]
+
+
+def test_a_commitment_request_that_is_not_answered():
+    def leave(event):
+        event.assoc.abort()
+        return 0x0000, None
+
+    with (
+        _association([COMMITMENT], EVT_N_ACTION=leave) as a,
+        pytest.raises(PeerUnreachable, match="association lost"),
+    ):
+        a.request_commitment(Request("1.2.9", (Reference("1.2.840.1", "1.2.3.1"),)))
+
+
+def _requests(*uids):
+    return [Request(uid, (Reference("1.2.840.1", "1.2.3.1"),)) for uid in uids]
+
+
+def test_a_report_that_is_being_answered_is_answered_before_what_comes_next():
+    began = threading.Event()
+    taken = []
+
+    def take(report):
+        began.set()
+        threading.Event().wait(0.1)  # a database takes its time
+        taken.append(report.transaction_uid)
+        return 0x0000
+
+    with commitment_pacs(on_association=lambda asked: [kept(asked)]) as pacs:
+        with open_association(_address(pacs.port, "PACS"), "MSNODE", [COMMITMENT], take_report=take) as a:
+            for request in _requests("1.2.8", "1.2.9"):
+                began.clear()
+                assert a.request_commitment(request).status == 0x0000
+                assert began.wait(10)
+        pacs.wait()
+        assert (taken, pacs.answers) == (["1.2.8", "1.2.9"], [0x0000, 0x0000])

@@ -1,17 +1,19 @@
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from msnode.domain import Prediction, Volume
+from msnode.domain import Volume
 from msnode.errors import RecipeMismatch
-from msnode.pipeline import ReadingRules, read_study
+from msnode.pipeline import read_study
 from msnode.preprocess import recipes
+from msnode.reading import ReadingRules
 from msnode.resultset import read_result, write_result_set
 from msnode.segment.bundle import Calibration, IntensityHistogram, Scope
 from msnode.series.select import SelectionRules
 from support.dicom_files import flair_series
+from support.networks import FakeNetwork, find_brain
 from support.readings import provenance, series_of
 
 SCOPE = Scope(
@@ -20,37 +22,10 @@ SCOPE = Scope(
 HEAD = ReadingRules(SelectionRules(), "flair2d-head-v1", SCOPE, threshold=0.5, min_volume_mm3=3)
 CALIBRATION = Calibration(intercept=-1.0, logit_mean_probability=0.5, spread=-4.0, log_volume=0.2)
 STRIPPED = replace(HEAD, recipe="flair2d-brain-v1", calibration=CALIBRATION, mark_below_confidence=0.5)
-LARGE, SMALL = (slice(4, 6), slice(20, 24), slice(20, 25)), (slice(8, 9), slice(30, 32), slice(10, 12))
-
-
-def find_brain(volume):
-    """An ellipse in every slice but the first and the last two."""
-    _, rows, columns = volume.data.shape
-    i, j = np.ogrid[:rows, :columns]
-    ellipse = ((i - rows / 2) / (0.3 * rows)) ** 2 + ((j - columns / 2) / (0.3 * columns)) ** 2 < 1
-    brain = np.zeros(volume.data.shape, np.uint8)
-    brain[1:-2] = ellipse
-    return Volume(brain, volume.grid)
 
 
 def find_nothing(volume):
     return Volume(np.zeros(volume.data.shape, np.uint8), volume.grid)
-
-
-@dataclass
-class FakeNetwork:
-    """Says 0.9 in one box of the prepared grid and 0.6 in another, where its members differ."""
-
-    extract: object = None
-    runtime_name: str = "fake-cpu-f32"
-    seen: list = field(default_factory=list)
-
-    def predict(self, prepared):
-        self.seen.append(prepared)
-        lesion, spread = (np.zeros(prepared.grid.shape, np.float32) for _ in range(2))
-        lesion[LARGE], lesion[SMALL] = 0.9, 0.6
-        spread[LARGE], spread[SMALL] = 0.05, 0.3
-        return Prediction(np.stack([1 - lesion, lesion]), spread)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import psutil
 import pytest
 
-from msnode.errors import ModelError, ProcessDied
+from msnode.errors import ModelError, ProcessDied, ProcessKilled
 from msnode.worker import InferenceChild, Limits, ReadingFailed
 from support.worker_jobs import PATIENT_NAME, make_reader
 
@@ -28,6 +28,13 @@ def test_a_child_that_dies_is_replaced(child, job, how):
         child.read(job)
     assert not psutil.pid_exists(first)
     assert child.read(1)["pid"] != first
+
+
+def test_a_child_that_somebody_kills_is_told_from_one_that_dies(child):
+    pid = child.read(1)["pid"]
+    with pytest.raises(ProcessKilled, match="SIGKILL"):
+        child.read(7)
+    assert child.read(1)["pid"] != pid
 
 
 def test_errors_keep_their_class(child):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import msnode
-from msnode.cli import config, demo, echo, jobs, model, serve, study
+from msnode.cli import config, demo, echo, jobs, model, serve, status, study
 from msnode.cli.output import fail
 from msnode.errors import ConfigurationError, MsnodeError
 
@@ -27,6 +27,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(model.app, name="model")
 app.add_typer(config.app, name="config")
 app.command("echo")(echo.echo)
+app.command("status")(status.status)
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 
 from msnode.cli.output import ConfigOption, JsonOption, console, print_json
@@ -23,8 +25,9 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show every setting in force: file, environment and defaults together."""
+    """Show every setting in force: file, environment and defaults together; a database's password is left out."""
     values = load_settings(config).model_dump(mode="json")
+    values["node"]["database_url"] = _without_password(values["node"]["database_url"])
     if as_json:
         print_json(values)
         return
@@ -33,3 +36,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         items = content.items() if isinstance(content, dict) else enumerate(content)
         for key, value in items:
             console.print(f"  {key} = {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _without_password(url: str | None) -> str | None:
+    return url and re.sub(r"(?<=//)([^:@/]*):[^@]*@", r"\1:***@", url)

@@ -18,7 +18,7 @@ def echo(
 ) -> None:
     """Verify a destination (C-ECHO) and ask which result objects it would take; exit 1 if not all is well."""
     from msnode.deliver.dicom import DicomDestination  # noqa: PLC0415 - pynetdicom takes half a second
-    from msnode.wiring.node import destinations  # noqa: PLC0415
+    from msnode.wiring.destinations import destinations  # noqa: PLC0415
 
     settings = load_settings(config)
     found = destinations(settings).get(destination)
@@ -38,11 +38,16 @@ def echo(
                 "address": str(result.address),
                 "status": result.status,
                 "refusals": refusals,
+                "confirms_by": result.confirms_by,
+                "advice": result.advice,
                 "elapsed_s": round(result.elapsed_s, 4),
             }
         )
     else:
         console.print(f"{result.address}: answered in {result.elapsed_s * 1000:.0f} ms", highlight=False)
+        console.print(f"confirms what it gets by: {result.confirms_by or 'nothing'}", highlight=False)
+        if result.advice:
+            console.print(result.advice, highlight=False, soft_wrap=True)
     if not well:
         problems = [f"{context}: {reason}" for context, reason in refusals.items()]
         if result.status != 0:

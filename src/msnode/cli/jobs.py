@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from msnode.cli.output import ConfigOption, JsonOption, console, print_json
-from msnode.errors import InvalidTransition
+from msnode.errors import ConfigurationError, InvalidTransition
 from msnode.record import administration, jobs
-from msnode.record.jobs import JobState
+from msnode.record.jobs import JobState, Priority
 from msnode.settings import load_settings
 from msnode.wiring.existing import existing_record
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from msnode.record.administration import JobDetails
     from msnode.record.jobs import Job
 
-app = typer.Typer(help="List, show, retry and cancel jobs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, hurry, retry and cancel jobs.", no_args_is_help=True)
 
 JobId = Annotated[int, typer.Argument(help="Number of the job, as `msnode jobs list` shows it.", min=1)]
 
@@ -60,19 +60,44 @@ def show(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False
 
 
 @app.command()
-def retry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def retry(
+    job_id: Annotated[int | None, typer.Argument(help="Number of the job.", min=1)] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Every job that failed.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Try a job again: read a failed or held study, or send what did not arrive."""
-    from msnode.wiring.node import retry_job  # noqa: PLC0415 - the engine takes a second to import
+    from msnode.wiring import operate  # noqa: PLC0415 - the engine takes a second to import
 
-    _say(retry_job(load_settings(config), job_id), as_json=as_json)
+    if failed == (job_id is not None):
+        raise ConfigurationError("give the number of a job, or --failed for every job that failed")
+    settings = load_settings(config)
+    if job_id is not None:
+        _say(operate.retry_job(settings, job_id), as_json=as_json)
+        return
+    tried = operate.retry_failed(settings)
+    if as_json:
+        print_json([asdict(job) for job in tried])
+        return
+    for job in tried:
+        _say(job, as_json=False)
+    console.print(f"{len(tried)} jobs tried again", highlight=False)
+
+
+@app.command()
+def hurry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Have a waiting job read before the others."""
+    from msnode.wiring import operate  # noqa: PLC0415 - as above
+
+    _say(operate.hurry_job(load_settings(config), job_id), as_json=as_json)
 
 
 @app.command()
 def cancel(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """End a job and what it has still to deliver; what was delivered stays delivered."""
-    from msnode.wiring.node import cancel_job  # noqa: PLC0415 - as above
+    from msnode.wiring import operate  # noqa: PLC0415 - as above
 
-    _say(cancel_job(load_settings(config), job_id), as_json=as_json)
+    _say(operate.cancel_job(load_settings(config), job_id), as_json=as_json)
 
 
 def _say(job: Job, *, as_json: bool) -> None:
@@ -103,6 +128,9 @@ def _print_details(details: JobDetails) -> None:
             "model": f"{job.model_name} {job.model_version} {job.model_sha256}" if job.model_name else None,
             "runtime": job.runtime,
             "seconds": ", ".join(f"{k} {v:.2f}" for k, v in (job.timings_s or {}).items()) or None,
+            "priority": "stat" if job.priority == Priority.STAT else None,
+            "not before": f"{job.not_before:%Y-%m-%d %H:%M:%S} UTC" if job.not_before else None,
+            "cut off": f"{job.interruptions} times" if job.interruptions else None,
             "age of state": f"{(datetime.now(UTC) - job.state_since).total_seconds():.0f} s",
         },
     )

@@ -25,11 +25,18 @@ def serve(
         Role | None,
         typer.Option(help="Run this process alone, without supervision.", show_default="all of them"),
     ] = None,
+    instance: Annotated[
+        int,
+        typer.Option(
+            help="With --role: which of the processes of this role on this machine.", min=1, max=999
+        ),
+    ] = 1,
 ) -> None:
     """Receive, read and deliver until stopped (SIGTERM or Ctrl-C).
 
-    Without --role, receiver, worker and sender run as processes of their own and are restarted when one
-    dies. Logs go to stderr.
+    Without --role, a receiver, `node.workers` workers and `node.senders` senders run as processes of
+    their own and are restarted when one dies. With it, any number of them on any number of machines work
+    together on one PostgreSQL database and one shared data_dir. Logs go to stderr.
     """
     settings = load_settings(config)
     from msnode import logs  # noqa: PLC0415 - importing structlog and the roles is not needed for --help
@@ -39,4 +46,4 @@ def serve(
     if role is None:
         node.run_all(settings, config)
     else:
-        node.RUN[role.value](settings)
+        node.RUN[role.value](settings, instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msnode.deliver.dicom import DicomDestination
+from msnode.deliver.dicomweb import DicomWebDestination
 from msnode.deliver.folder import FolderDestination
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DESTINATION_TYPES: Mapping[str, Callable[..., Destination]] = {
     "dicom": DicomDestination,
+    "dicomweb": DicomWebDestination,
     "folder": FolderDestination,
 }
 """`type` in the configuration → class; each takes `name`, `objects` and what it needs to reach its place."""

@@ -11,7 +11,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from msnode.association import Context
-from msnode.errors import DeliveryRefused
+from msnode.errors import DeliveryRefused, OutOfResources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,8 @@ class Outcome(enum.StrEnum):
     STORED_WITH_WARNING = "stored_with_warning"
     ALREADY_THERE = "already_there"
     TRY_LATER = "try_later"
+    UNCLEAR = "unclear"
+    """A failure that may pass or not: worth another try a few times."""
     REFUSED = "refused"
 
     @property
@@ -35,7 +37,7 @@ class Outcome(enum.StrEnum):
     @property
     def is_final(self) -> bool:
         """Another try would change nothing."""
-        return self is not Outcome.TRY_LATER
+        return self not in {Outcome.TRY_LATER, Outcome.UNCLEAR}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ResultObject:
     """One file of a committed result set.
 
     Attributes:
-        kind: "seg", "sr" or "overlay".
+        kind: "seg", "sr", "overlay" or "ko".
         path: the DICOM file; it is sent as it lies there.
     """
 
@@ -58,7 +60,8 @@ class ResultObject:
         """The object in `path`, described by its file meta information (PS3.10 7.1).
 
         Raises:
-            DeliveryRefused: the file is missing or its meta information cannot be read.
+            DeliveryRefused: it is no DICOM file.
+            OutOfResources: the file is not there, or cannot be read now.
         """
         try:
             meta = pydicom.filereader.read_file_meta_info(path)
@@ -69,7 +72,9 @@ class ResultObject:
                 str(meta.MediaStorageSOPInstanceUID),
                 str(meta.TransferSyntaxUID),
             )
-        except (OSError, InvalidDicomError, AttributeError) as error:
+        except OSError as error:
+            raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from None
+        except (InvalidDicomError, AttributeError, EOFError) as error:
             raise DeliveryRefused(f"{path.name} cannot be sent: {type(error).__name__}") from None
 
     @property
@@ -83,7 +88,7 @@ class SendResult:
     """What a destination did with one object.
 
     Attributes:
-        status: the DIMSE status; None where none was received.
+        status: the DIMSE or HTTP status; None where none was received.
         text: what the status or the refusal means, in our words.
         comment: what the destination itself said. It may hold anything, names too: for the record
             and the screen of an administrator, never for a log.
@@ -108,13 +113,11 @@ class Destination(Protocol):
         """Whether it is to be given objects of this kind."""
         ...
 
-    def send(self, objects: Sequence[ResultObject], *, attempt: int) -> tuple[SendResult, ...]:
+    def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
         """Send the objects, one result each in the same order; never one without a result.
 
         Args:
             objects: what is still to be sent; each of a kind that it takes.
-            attempt: how many times these objects have been sent, this time included. Some answers
-                are worth another try only so often.
 
         Raises:
             Transient: nothing could be sent (`PeerUnreachable`, `AssociationRejected`). A peer that goes
@@ -128,12 +131,16 @@ class RetryPolicy:
     """When to try again: delays grow by `factor` from `first_s` to `max_s`, at most `limit` tries.
 
     The defaults go on for about a day and a quarter: a peer that is down over night is not given up.
+
+    Attributes:
+        answers: how often a destination may itself answer what is unclear, or no, before that is final.
     """
 
     first_s: float = 5.0
     factor: float = 2.0
     max_s: float = 900.0
     limit: int = 120
+    answers: int = 3
 
     def delay(self, attempt: int, key: str) -> float | None:
         """Seconds to wait after try number `attempt` (from 1) failed; None where that was the last.
@@ -176,9 +183,8 @@ class FakeDestination:
         """Whether `kind` is among `objects`."""
         return kind in self.objects
 
-    def send(self, objects: Sequence[ResultObject], *, attempt: int) -> tuple[SendResult, ...]:
+    def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
         """Remember the objects and answer as told."""
-        del attempt
         if self.failure is not None:
             raise self.failure
         self.sent.append(tuple(o.sop_instance_uid for o in objects))

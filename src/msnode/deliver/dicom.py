@@ -1,26 +1,32 @@
-"""C-STORE to a DICOM peer (PS3.4 Annex B)."""
+"""C-STORE to a DICOM peer (PS3.4 Annex B), and asking it whether it keeps the objects (Annexes C and J)."""
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 
-from msnode.association import Context, echo, open_association
+from msnode import faults
+from msnode.association import COMMITMENT, FIND, Context, EchoResult, echo, open_association
 from msnode.deliver.destination import Outcome, SendResult
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from msnode.association import Answer, DicomAddress, EchoResult, OpenAssociation
+    from msnode.association import Answer, DicomAddress, Found, OpenAssociation
+    from msnode.commitment import Report, Request, TakeReport
     from msnode.deliver.destination import ResultObject
 
 log = structlog.get_logger()
@@ -29,6 +35,7 @@ CONTEXT_OF_KIND: Mapping[str, Context] = {
     "seg": Context(SegmentationStorage, ExplicitVRLittleEndian),
     "sr": Context(Comprehensive3DSRStorage, ExplicitVRLittleEndian),
     "overlay": Context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian),
+    "ko": Context(KeyObjectSelectionDocumentStorage, ExplicitVRLittleEndian),
 }
 """What each kind of result is written as; `DicomDestination.echo` asks a peer about these."""
 
@@ -51,25 +58,38 @@ _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (
 )
 """First and last status, what it means for the object, and in words (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
-_TRIES_FOR_OTHER_FAILURES = 3
-"""0xCxxx means "cannot understand", but many archives answer it while their database is busy; a status
-that no table knows may mean the same."""
+_CONFIRMS_NOTHING = (
+    'it offers neither storage commitment nor C-FIND: enable one of them there, or set verify = "none"'
+)
+_CANNOT_UNDERSTAND = range(0xC000, 0xD000)
+_LINGER_S = 3.0
+_POLL_S = 0.2
 
 
-def outcome_of(status: int, attempt: int) -> tuple[Outcome, str]:
-    """What a C-STORE status means for the object, and in words.
+def outcome_of(status: int) -> tuple[Outcome, str]:
+    """What a C-STORE status, or a Failure Reason of STOW-RS, means for the object, and in words.
 
-    Args:
-        status: (0000,0900).
-        attempt: how many times the object has been sent, this time included.
+    Many archives answer 0xCxxx, "cannot understand", while their database is busy; a status that no
+    table knows may mean the same.
     """
     for first, last, outcome, text in _STATUSES:
         if first <= status <= last:
             return outcome, text
-    text = "cannot understand" if 0xC000 <= status <= 0xCFFF else "unknown failure"  # noqa: PLR2004 - PS3.4 Table B.2-1
-    if attempt < _TRIES_FOR_OTHER_FAILURES:
-        return Outcome.TRY_LATER, text
-    return Outcome.REFUSED, f"{text}, {attempt} times"
+    return Outcome.UNCLEAR, "cannot understand" if status in _CANNOT_UNDERSTAND else "unknown failure"
+
+
+@dataclass(frozen=True)
+class DestinationEcho(EchoResult):
+    """What a destination answered to a verification.
+
+    Attributes:
+        confirms_by: how it will be asked to confirm objects: "commitment", "find", "none" where the site
+            asks for nothing; None where it offers nothing of it.
+        advice: what would be right where that is not what the configuration says; else empty.
+    """
+
+    confirms_by: str | None = "none"
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,18 +101,22 @@ class DicomDestination:
         objects: the kinds it takes.
         address: where it listens.
         calling_ae: the AE title that the node calls itself.
+        verify: how it is to confirm objects.
+        commitment_deadline_s: how long it may take to report on a commitment request.
     """
 
     name: str
     objects: frozenset[str]
     address: DicomAddress
     calling_ae: str
+    verify: Literal["commitment", "find", "none"] = "commitment"
+    commitment_deadline_s: float = 86400
 
     def takes(self, kind: str) -> bool:
         """Whether `kind` is among `objects`."""
         return kind in self.objects
 
-    def send(self, objects: Sequence[ResultObject], *, attempt: int) -> tuple[SendResult, ...]:
+    def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
         """Store all objects over one association; see `Destination.send`.
 
         An object whose presentation context the peer does not accept is refused by itself; the
@@ -104,7 +128,7 @@ class DicomDestination:
         """
         contexts = list(dict.fromkeys(o.context for o in objects))
         with open_association(self.address, self.calling_ae, contexts) as association:
-            results = tuple(self._send_all(association, objects, attempt))
+            results = tuple(self._send_all(association, objects))
         for result in results:
             log.info(
                 "object sent",
@@ -112,13 +136,10 @@ class DicomDestination:
                 sop_instance_uid=result.sop_instance_uid,
                 outcome=result.outcome.value,
                 status=result.status,
-                attempt=attempt,
             )
         return results
 
-    def _send_all(
-        self, association: OpenAssociation, objects: Sequence[ResultObject], attempt: int
-    ) -> list[SendResult]:
+    def _send_all(self, association: OpenAssociation, objects: Sequence[ResultObject]) -> list[SendResult]:
         refusals = association.refusals()
         results = []
         lost: PeerUnreachable | None = None
@@ -129,24 +150,99 @@ class DicomDestination:
                 continue
             if lost is None:
                 try:
-                    results.append(_result(each, association.store(each.path), attempt))
+                    results.append(_result(each, association.store(each.path)))
+                    faults.reach("object-sent", each.sop_instance_uid)
                     continue
                 except PeerUnreachable as error:
                     lost = error
             results.append(SendResult(each.sop_instance_uid, Outcome.TRY_LATER, None, str(lost)))
         return results
 
-    def echo(self) -> EchoResult:
-        """Verify the peer, and ask it which of the kinds in `objects` it would take.
+    @contextmanager
+    def line(self, take_report: TakeReport) -> Iterator[DicomLine]:
+        """An association to ask it over; see `Verifiable.line`.
+
+        Raises:
+            PeerUnreachable: no association could be opened.
+            AssociationRejected: the peer refused it.
+        """
+        reported = threading.Event()
+
+        def take(report: Report) -> int:
+            status = take_report(report)
+            reported.set()
+            return status
+
+        with open_association(
+            self.address, self.calling_ae, [COMMITMENT, FIND], take_report=take
+        ) as association:
+            yield DicomLine(association, self.commitment_deadline_s, reported)
+
+    def echo(self) -> DestinationEcho:
+        """Verify the peer; ask it which of the kinds in `objects` it would take, and how it confirms them.
 
         Raises:
             PeerUnreachable: no association could be opened.
             AssociationRejected: the peer refused it.
         """
         contexts = [context for kind, context in CONTEXT_OF_KIND.items() if self.takes(kind)]
-        return echo(self.address, self.calling_ae, contexts)
+        answer = echo(self.address, self.calling_ae, [*contexts, COMMITMENT, FIND])
+        refusals = {c: reason for c, reason in answer.refusals.items() if c in contexts}
+        confirms_by, advice = self._confirmation(
+            commits=COMMITMENT not in answer.refusals, finds=FIND not in answer.refusals
+        )
+        return DestinationEcho(answer.address, answer.status, refusals, answer.elapsed_s, confirms_by, advice)
+
+    def _confirmation(self, *, commits: bool, finds: bool) -> tuple[str | None, str]:
+        if self.verify == "none" or (self.verify == "commitment" and commits):
+            return self.verify, ""
+        if finds and self.verify == "find":
+            return "find", ""
+        if finds:
+            lacking = "it offers no storage commitment and is asked by C-FIND instead"
+            return "find", f'{lacking}: enable commitment there, or set verify = "find"'
+        if commits:
+            return None, 'it offers no C-FIND: set verify = "commitment"'
+        return None, _CONFIRMS_NOTHING
 
 
-def _result(sent: ResultObject, answer: Answer, attempt: int) -> SendResult:
-    outcome, text = outcome_of(answer.status, attempt)
+@dataclass(frozen=True)
+class DicomLine:
+    """An association for storage commitment and C-FIND; see `Line`."""
+
+    association: OpenAssociation
+    deadline_s: float
+    reported: threading.Event
+    asks_by: str = "C-FIND"
+
+    @property
+    def commits(self) -> bool:
+        """Whether it takes commitment requests."""
+        return self.association.accepts(COMMITMENT)
+
+    @property
+    def finds(self) -> bool:
+        """Whether it takes C-FIND at the study root."""
+        return self.association.accepts(FIND)
+
+    def request(self, request: Request) -> Answer:
+        """N-ACTION; see `Line.request`."""
+        return self.association.request_commitment(request)
+
+    def linger(self, answered: Callable[[], bool]) -> None:
+        """Keep the association open a moment: many archives report over it, at once."""
+        end = time.monotonic() + _LINGER_S
+        while not self.reported.wait(_POLL_S) and not answered() and time.monotonic() < end:
+            pass
+
+    def find(
+        self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
+    ) -> Found:
+        """C-FIND of all instances of the series; see `Line.find`."""
+        del sop_instance_uids
+        return self.association.find(study_instance_uid, series_instance_uid)
+
+
+def _result(sent: ResultObject, answer: Answer) -> SendResult:
+    outcome, text = outcome_of(answer.status)
     return SendResult(sent.sop_instance_uid, outcome, answer.status, text, answer.comment)

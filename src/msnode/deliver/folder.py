@@ -39,13 +39,12 @@ class FolderDestination:
         """Whether `kind` is among `objects`."""
         return kind in self.objects
 
-    def send(self, objects: Sequence[ResultObject], *, attempt: int) -> tuple[SendResult, ...]:
+    def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
         """Write each object; a reader of the folder sees a whole file or none. See `Destination.send`.
 
         Raises:
             PeerUnreachable: the folder is not there.
         """
-        del attempt
         if not self.folder.is_dir():
             raise PeerUnreachable(f"destination {self.name}: its folder is not there")
         return tuple(self._write(each) for each in objects)

@@ -114,6 +114,7 @@ type = "dicom"
 ae_title = {json.dumps(pacs.ae_title)}
 host = "{pacs.host}"
 port = {pacs.port}
+verify = "find"
 """
 
 

@@ -1,4 +1,4 @@
-"""Result objects: Segmentation, structured report and overlay, from a reading or from its refusal."""
+"""Result objects of a reading or of its refusal, and the note that rejects what a revision replaces."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydicom import dcmwrite
 
+from msnode.encode.ko import encode_rejection_note
 from msnode.encode.normalise import NormalisedHeader, normalise, tolerant_values
 from msnode.encode.overlay import encode_overlay
-from msnode.encode.provenance import SERIES_DESCRIPTIONS, ResultIdentity
+from msnode.encode.provenance import SERIES_DESCRIPTIONS, Replaced, ResultIdentity, SentObject
 from msnode.encode.seg import encode_seg
 from msnode.encode.sr import encode_rejection_sr, encode_sr
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "SERIES_DESCRIPTIONS",
     "NormalisedHeader",
+    "Replaced",
     "ResultIdentity",
+    "SentObject",
     "encode_overlay",
     "encode_rejection",
+    "encode_rejection_note",
     "encode_rejection_sr",
     "encode_results",
     "encode_seg",
@@ -50,7 +54,7 @@ def encode_results(
         findings: one finding a label.
         provenance: what made the result; its model must be known.
         mark_below: lesions of lower confidence are marked in every object.
-        descriptions: Series Description by kind ("seg", "sr", "overlay").
+        descriptions: Series Description by kind ("seg", "sr", "overlay", "ko").
 
     Returns:
         The outputs: "seg" (not without lesions: an empty segmentation hangs viewers), "sr", "overlay" …

@@ -61,6 +61,10 @@ ALL_SUCCEEDED_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded
 ALL_SUCCEEDED_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
 NONE_SUCCEEDED = Code("111245", "DCM", "No algorithms succeeded; without findings")
 
+# --- why results are rejected (CID 7010; IHE RAD, Imaging Object Change Management)
+REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
+REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
+
 # --- references between images (CID 7202)
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 

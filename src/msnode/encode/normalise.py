@@ -7,13 +7,16 @@ illegal is emptied and named, so that no defect outside geometry can fail a job.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from pydicom import config
+from pydicom import config, dcmwrite
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -82,7 +85,8 @@ INHERITED = (
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
 )
-"""Attributes that every result object copies from its source."""
+"""Attributes that every result object copies from its source: who the patient is, and which study and order
+it was. Another value of one of them is a changed identity, and results under the old one are wrong."""
 
 _KEPT_THOUGH_ILLEGAL = {"StudyInstanceUID", "FrameOfReferenceUID"}
 """References must name what the source names, legal or not."""
@@ -124,6 +128,14 @@ class NormalisedHeader:
     def patient_key(self) -> tuple[str, str]:
         """(issuer of patient ID, patient ID)."""
         return str(self.dataset.get("IssuerOfPatientID") or ""), str(self.dataset.PatientID or "")
+
+    @cached_property
+    def identity_digest(self) -> str:
+        """SHA-256 over what is inherited: where it is equal, results under one identity serve the other."""
+        buffer = BytesIO()
+        with tolerant_values():
+            dcmwrite(buffer, self.dataset, implicit_vr=False, little_endian=True)
+        return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 @contextmanager

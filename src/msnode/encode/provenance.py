@@ -11,16 +11,13 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import timedelta, timezone
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from msnode.encode import codes
-from msnode.encode.normalise import legal_value, normalise, tolerant_values
+from msnode.encode.normalise import legal_value, normalise
 from msnode.encode.planes import is_enhanced
 from msnode.identity import EQUIPMENT, derive_uid
 
@@ -33,10 +30,15 @@ if TYPE_CHECKING:
     from msnode.domain import Frame, Instance, Provenance, SourceVolume
     from msnode.encode.normalise import NormalisedHeader
 
-KIND_NUMBERS = {"seg": 1, "sr": 2, "overlay": 3}
+KIND_NUMBERS = {"seg": 1, "sr": 2, "overlay": 3, "ko": 4}
 """Last digit of the series number by kind of object."""
 
-SERIES_DESCRIPTIONS = {"seg": "MS AI SEG", "sr": "MS AI REPORT", "overlay": "MS AI OVERLAY"}
+SERIES_DESCRIPTIONS = {
+    "seg": "MS AI SEG",
+    "sr": "MS AI REPORT",
+    "overlay": "MS AI OVERLAY",
+    "ko": "MS AI REJECTION NOTE",
+}
 
 _FIRST_SERIES_NUMBER = 9800
 _LONG_STRING = 64
@@ -50,6 +52,30 @@ def series_uid_of(sop_instance_uid: str) -> str:
     only its SOP Instance UID was recorded.
     """
     return derive_uid("series of", sop_instance_uid)
+
+
+@dataclass(frozen=True)
+class SentObject:
+    """A result object that a destination has."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, eq=False)
+class Replaced:
+    """What destinations have of a former revision.
+
+    Attributes:
+        revision: its number.
+        header: the identity under which its objects were sent.
+        objects: at least one.
+    """
+
+    revision: int
+    header: NormalisedHeader
+    objects: tuple[SentObject, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +104,7 @@ class ResultIdentity:
     ) -> ResultIdentity:
         """The identity of the results of a volume that was read."""
         header = normalise(source.frames[0].instance.header)
-        volume = source.volume
-        content = [
-            sorted({f.instance.sop_instance_uid for f in source.frames}),
-            _digest(np.ascontiguousarray(volume.data).tobytes()),
-            [str(volume.data.dtype), *volume.grid.shape],
-            (np.round(volume.grid.affine, 6) + 0.0).tolist(),
-        ]
-        return cls(_key(content, header, provenance), header, provenance, descriptions)
+        return cls(_key([source.image_digest], header, provenance), header, provenance, descriptions)
 
     @classmethod
     def of_rejection(
@@ -99,6 +118,19 @@ class ResultIdentity:
         clean = normalise(instances[0].header)
         content = [sorted({i.digest for i in instances}), reason]
         return cls(_key(content, clean, provenance), clean, provenance, descriptions)
+
+    @classmethod
+    def of_rejection_note(
+        cls,
+        replaced: Replaced,
+        identity_digest: str,
+        provenance: Provenance,
+        descriptions: Mapping[str, str] = SERIES_DESCRIPTIONS,
+    ) -> ResultIdentity:
+        """The identity of the note that rejects what a former revision left: that of what it rejects."""
+        uids = sorted(o.sop_instance_uid for o in replaced.objects)
+        content = ["rejection note", replaced.revision, uids, identity_digest]
+        return cls(_key(content, replaced.header, provenance), replaced.header, provenance, descriptions)
 
     def instance_uid(self, kind: str, number: int = 1) -> str:
         """SOP Instance UID of the `number`-th object of a kind."""
@@ -149,14 +181,7 @@ class ResultIdentity:
         return started.astimezone(timezone(-offset if match[1] == "-" else offset))
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _key(content: list[Any], header: NormalisedHeader, provenance: Provenance) -> str:
-    with tolerant_values():
-        buffer = BytesIO()
-        dcmwrite(buffer, header.dataset, implicit_vr=False, little_endian=True)
     model = provenance.model
     made_by = [
         model.sha256 if model else "",
@@ -165,7 +190,7 @@ def _key(content: list[Any], header: NormalisedHeader, provenance: Provenance) -
         provenance.runtime,
         provenance.revision,
     ]
-    return _digest(json.dumps([content, _digest(buffer.getvalue()), made_by]).encode())
+    return hashlib.sha256(json.dumps([content, header.identity_digest, made_by]).encode()).hexdigest()
 
 
 def coded(code: Code) -> Dataset:

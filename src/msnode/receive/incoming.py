@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pydicom.config
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -18,6 +18,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from msnode.errors import NotReadable
 from msnode.identity import is_own
+from msnode.receive.elements import part_of_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +30,14 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 # pydicom goes on with half a data set and warns; here a data set that is cut off is an error
 warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
 
-"""What Contributing Equipment (0018,A001) of every object of ours says."""
-
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
-_UID_LENGTH = 64
+_UID_LENGTH, _CS_LENGTH, _MOST_FRAMES = 64, 16, 2**31 - 1
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float Pixel Data; Pixel Data is (7FE0,0010)
+_FILED = frozenset({
+    0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x00100020, 0x00100021, 0x0018A001, 0x0020000D,
+    0x0020000E, 0x00200032, 0x00200037, 0x00280008,
+})  # fmt: skip
+"""What `_filing` looks at, and the character set that it is written in."""
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC), by whether the VR is implicit
@@ -122,7 +126,11 @@ def read_filing_of_file(path: Path) -> tuple[Filing, str]:
 
 
 def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
-    """The elements before pixel data, and where they end."""
+    """Elements before pixel data, at least those that are filed, and where all of them end."""
+    part = part_of_header(data, _FILED, _FIRST_PIXEL_TAG, implicit=implicit)
+    if part is not None:
+        return read_dataset(BytesIO(part.wanted), implicit, is_little_endian=True), part.end
+    # Something unusual, of which pydicom may still make sense.
     stream = BytesIO(data)
     header = read_dataset(
         stream, implicit, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG
@@ -132,14 +140,15 @@ def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
 
 def _filing(header: Dataset) -> Filing:
     def text(keyword: str) -> str:
-        return str(header.get(keyword) or "").strip()
+        # no NUL, which PostgreSQL does not take
+        return str(header.get(keyword) or "").replace("\0", "").strip()
 
     return Filing(
         sop_class_uid=text("SOPClassUID"),
         sop_instance_uid=text("SOPInstanceUID"),
         series_instance_uid=text("SeriesInstanceUID"),
         study_instance_uid=text("StudyInstanceUID"),
-        modality=text("Modality"),
+        modality=text("Modality")[:_CS_LENGTH],
         patient_key=(text("IssuerOfPatientID"), text("PatientID")),
         slice_position_mm=_slice_position(header),
         frame_count=_frame_count(header),
@@ -149,17 +158,17 @@ def _filing(header: Dataset) -> Filing:
 
 def _frame_count(header: Dataset) -> int:
     try:
-        return max(1, int(header.get("NumberOfFrames") or 1))
+        return min(max(1, int(header.get("NumberOfFrames") or 1)), _MOST_FRAMES)
     except (TypeError, ValueError):
         return 1
 
 
-def _numbers(header: Dataset, keyword: str, count: int) -> Any:
+def _numbers(header: Dataset, keyword: str, count: int) -> list[float] | None:
     try:
-        found = np.asarray(header.get(keyword), dtype=np.float64)
+        found = [float(each) for each in header.get(keyword) or ()]
     except (TypeError, ValueError):
         return None
-    return found if found.shape == (count,) and np.isfinite(found).all() else None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
 def _slice_position(header: Dataset) -> float | None:
@@ -168,10 +177,11 @@ def _slice_position(header: Dataset) -> float | None:
     orientation = _numbers(header, "ImageOrientationPatient", 6)
     if position is None or orientation is None or _frame_count(header) > 1:
         return None
-    normal = np.cross(orientation[:3], orientation[3:])
-    if abs(float(np.linalg.norm(normal)) - 1) > _COSINE_TOLERANCE:
+    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    normal = b * f - c * e, c * d - a * f, a * e - b * d
+    if abs(math.hypot(*normal) - 1) > _COSINE_TOLERANCE:
         return None
-    return float(position @ normal)
+    return sum(x * y for x, y in zip(position, normal, strict=True))
 
 
 def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:

@@ -1,14 +1,13 @@
-"""Storage and Verification SCP (PS3.4 Annexes A and B): associations in, answers out."""
+"""Verification, Storage and Storage Commitment (PS3.4 Annexes A, B and J): associations in, answers out."""
 
 from __future__ import annotations
 
 import threading
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRLittleEndian,
@@ -24,21 +23,25 @@ from pynetdicom import AE, _config, evt, sop_class
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from msnode.domain import AssociationFacts
+from msnode import commitment, faults
+from msnode.arrival import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
+from msnode.receive.commitment import answer_report, answer_request
 from msnode.receive.guard import GuardedServer, Limits, admits, end_waiting
 from msnode.receive.incoming import valid_uid
 from msnode.receive.spool import READ_CLASSES, SUCCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pynetdicom.association import Association
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+    from msnode.receive.commitment import Commitment
     from msnode.receive.guard import Peer
-    from msnode.receive.spool import Spool
+    from msnode.receive.intake import StoreRequest
+    from msnode.receive.spool import Answer, Spool
 
 log = structlog.get_logger()
 
@@ -58,6 +61,8 @@ TRANSFER_SYNTAXES = (
     JPEGLSNearLossless,  # lossy ones are read with a warning in the result
     JPEG2000,
 )
+_BRING_NOTHING = frozenset({Verification, commitment.SOP_CLASS_UID})
+"""SOP classes under which no instance arrives."""
 _REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
 
 
@@ -88,6 +93,8 @@ class Receiver:
         peers: who may call; empty admits loopback only.
         spool: where instances go; its `also_accept` classes are offered too.
         limits: bounds on connections and PDUs.
+        commitment: what takes reports and requests of storage commitment; without it they are not offered.
+        reporters: destinations that report on storage commitment, peers or not: who is none may only do that.
     """
 
     def __init__(
@@ -99,11 +106,15 @@ class Receiver:
         spool: Spool,
         *,
         limits: Limits | None = None,
+        commitment: Commitment | None = None,
+        reporters: Sequence[Peer] = (),
     ) -> None:
         self._address = address
         self._wanted_port = port
         self._peers = tuple(peers)
+        self._reporters = tuple(reporters)
         self._spool = spool
+        self._commitment = commitment
         self._limits = limits or Limits()
         self._ae = self._application_entity(ae_title)
         self._facts: dict[Association, AssociationFacts] = {}
@@ -122,6 +133,9 @@ class Receiver:
         ae.add_supported_context(Verification)
         for uid in sorted(READ_CLASSES | self._spool.also_accept):
             ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
+        if self._commitment is not None:
+            # A peer that reports is the SCP of the association that it opens, and negotiates that role.
+            ae.add_supported_context(commitment.SOP_CLASS_UID, scu_role=True, scp_role=True)
         return ae
 
     @property
@@ -141,8 +155,8 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_CONN_CLOSE, lambda event: end_waiting(event.assoc)),
-            (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+            *self._commitment_handlers(),
         ]
         try:
             server = GuardedServer(
@@ -150,6 +164,7 @@ class Receiver:
                 (self._address, self._wanted_port),
                 handlers=handlers,
                 limits=self._limits,
+                store=self._store,
                 ended=self._ended,
             )
         except OSError as error:
@@ -161,6 +176,15 @@ class Receiver:
         )
         self._thread.start()
         log.info("listening", called_ae=self._ae.ae_title, address=self._address, port=self.port)
+
+    def _commitment_handlers(self) -> list[tuple[Any, Callable[[Event], Any]]]:
+        there = self._commitment
+        if there is None:
+            return []
+        return [
+            (evt.EVT_N_EVENT_REPORT, lambda event: answer_report(event, there, _calling_ae(event.assoc))),
+            (evt.EVT_N_ACTION, lambda event: answer_request(event, there, _calling_ae(event.assoc))),
+        ]
 
     def stop(self) -> None:
         """Stop listening and abort what is open; their series count as interrupted."""
@@ -176,9 +200,14 @@ class Receiver:
 
     def _requested(self, event: Event) -> None:
         association = event.assoc
-        calling = str(cast("A_ASSOCIATE", association.requestor.primitive).calling_ae_title).strip()
+        calling = _calling_ae(association)
         address = str(association.requestor.address)
         if admits(self._peers, calling, address):
+            return
+        if self._reporters and admits(self._reporters, calling, address):
+            association.acceptor.supported_contexts = [
+                c for c in association.acceptor.supported_contexts if c.abstract_syntax in _BRING_NOTHING
+            ]
             return
         log.warning("caller_rejected", calling_ae=calling, address=address)
         association.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED)
@@ -186,9 +215,11 @@ class Receiver:
 
     def _accepted(self, event: Event) -> None:
         association = event.assoc
+        if all(c.abstract_syntax in _BRING_NOTHING for c in association.accepted_contexts):
+            return  # nothing of it will have to be told apart from another's
         facts = AssociationFacts(
             association_id=uuid.uuid4().hex,
-            calling_ae=str(association.requestor.ae_title).strip(),
+            calling_ae=_calling_ae(association),
             called_ae=str(cast("A_ASSOCIATE", association.requestor.primitive).called_ae_title).strip(),
             address=str(association.requestor.address),
             opened_at=datetime.now(UTC),
@@ -203,29 +234,24 @@ class Receiver:
             self._facts[association] = facts
         log.info("association_opened", association_id=facts.association_id, calling_ae=facts.calling_ae)
 
-    def _store(self, event: Event) -> int | Dataset:
+    def _store(self, request: StoreRequest) -> Answer:
         with self._lock:
-            facts = self._facts[event.assoc]
-        answer = self._spool.receive(event, facts)
-        if answer.status == SUCCESS:
-            return SUCCESS
-        response = Dataset()
-        response.Status = answer.status
-        response.ErrorComment = answer.comment[:64]
-        return response
+            facts = self._facts[request.association]
+        return self._spool.receive(request, facts)
 
     def _ended(self, association: Association) -> None:
         """An association's thread has come to its end, whatever the reason."""
         with self._lock:
             facts = self._facts.pop(association, None)
         if facts is None:
-            return  # it was never accepted
+            return  # it was never accepted, or could bring nothing
         released = bool(association.is_released)
         log.info(
             "association_closed",
             association_id=facts.association_id,
             state="released" if released else "interrupted",
         )
+        faults.reach("association-ended")
         try:
             self._spool.ledger.association_closed(
                 facts.association_id, released=released, at=datetime.now(UTC)
@@ -234,3 +260,7 @@ class Receiver:
             log.error(  # noqa: TRY400 - the error says it all
                 "association_end_not_recorded", association_id=facts.association_id, error=error
             )
+
+
+def _calling_ae(association: Association) -> str:
+    return str(cast("A_ASSOCIATE", association.requestor.primitive).calling_ae_title).strip()

@@ -11,7 +11,7 @@ from msnode.domain import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import deliveries, jobs, schema, work
 from msnode.record.deliveries import Delivery, DeliveryState, Result
-from msnode.record.jobs import JobState
+from msnode.record.jobs import JobState, Priority
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -112,9 +112,9 @@ def retry(tx: Transaction, job_id: int, *, at: datetime) -> Job:
     why = "by administrator"
     if job.state == JobState.RECEIVING:
         return jobs.move(tx, job, JobState.QUEUED, at=at, why=why)
-    if job.state in {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING}:
+    if job.state in {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DELIVERED}:
         raise InvalidTransition(f"job {job.id} is {job.state}: wait for its end or cancel it first")
-    again = {"attempts": 0, "requeues": job.requeues + 1}
+    again = {"attempts": 0, "interruptions": 0, "not_before": None, "requeues": job.requeues + 1}
     if deliveries.results_of(tx, job.id):
         if not _reopen(tx, job.id, at=at) and job.state not in {JobState.FAILED, JobState.CANCELLED}:
             raise InvalidTransition(
@@ -125,6 +125,27 @@ def retry(tx: Transaction, job_id: int, *, at: datetime) -> Job:
     if JobState.QUEUED not in jobs.TRANSITIONS[job.state]:
         raise InvalidTransition(f"job {job.id} is {job.state}: that answer is final")
     return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **again)
+
+
+def hurry(tx: Transaction, job_id: int, *, at: datetime) -> tuple[Job, tuple[work.Work, ...]]:
+    """Have the job read before the others; the caller enqueues `work.of_job` of it in the same transaction.
+
+    Returns:
+        The job, and what the engine had for it under the former priority, to be cancelled there.
+
+    Raises:
+        InvalidTransition: there is no such job, or it waits no longer.
+    """
+    job = _existing(tx, job_id)
+    if job.state == JobState.RECEIVING:
+        change = schema.job.update().where(schema.job.c.id == job_id)
+        tx.execute(change.values(priority=Priority.STAT))
+        return job.evolve(priority=Priority.STAT), ()
+    if job.state != JobState.QUEUED:
+        raise InvalidTransition(f"job {job.id} is {job.state}: only a job that waits can be hurried")
+    works = work.of_job(tx, job)
+    why = "put before the others by administrator"
+    return jobs.requeue(tx, job, at=at, why=why, priority=Priority.STAT), works
 
 
 def cancel(tx: Transaction, job_id: int, *, at: datetime) -> tuple[work.Work, ...]:
@@ -163,5 +184,5 @@ def _reopen(tx: Transaction, job_id: int, *, at: datetime) -> int:
     )
     change = schema.delivery.update().where(not_arrived)
     return tx.execute(
-        change.values(state=DeliveryState.PENDING, attempts=0, next_try_at=None, updated_at=at)
+        change.values(state=DeliveryState.PENDING, attempts=0, answers=0, next_try_at=None, updated_at=at)
     ).rowcount

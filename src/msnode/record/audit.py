@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from msnode.record.database import lock
 from msnode.record.schema import audit
 
 if TYPE_CHECKING:
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 Fact = str | int | float | bool | None
 
 _GENESIS = "0" * 64
+_AT_ONCE = 1000
 
 
 def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fact]) -> None:
-    """Add one line; `facts` carry UIDs, numbers and machine-made words, never names or birth dates."""
+    """Add one line; `facts` carry UIDs, numbers and machine-made words, never names or birth dates.
+
+    Takes the last lock of the transaction's order (see `database.lock`): each line needs the one before.
+    """
+    lock(tx, "audit")
     latest = sa.select(audit.c.sha256).order_by(audit.c.id.desc()).limit(1)
     previous = tx.execute(latest).scalar() or _GENESIS
     text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
@@ -38,10 +44,12 @@ def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fac
 def verify(tx: Transaction) -> int | None:
     """Walk the chain; returns the id of the first line that does not follow from the one before, if any."""
     previous = _GENESIS
-    for line in tx.execute(sa.select(audit).order_by(audit.c.id)):
-        if line.sha256 != _chain(previous, line.at, line.event, line.facts):
-            return int(line.id)
-        previous = line.sha256
+    trail = sa.select(audit).order_by(audit.c.id).execution_options(yield_per=_AT_ONCE)
+    with tx.execute(trail) as lines:
+        for line in lines:
+            if line.sha256 != _chain(previous, line.at, line.event, line.facts):
+                return int(line.id)
+            previous = line.sha256
     return None
 
 

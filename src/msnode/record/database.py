@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from msnode import connections
 from msnode.errors import ConfigurationError, OutOfResources
 
 if TYPE_CHECKING:
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 Transaction = sa.Connection
 """An open transaction; functions of this package that take one neither begin nor commit."""
 
-_BUSY_TIMEOUT_MS = 30_000
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# A file costs a connection little; a server has a hundred for all processes of all hosts.
+_CONNECTIONS = {"sqlite": (8, 64), "postgresql": (2, 8)}
+_READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class _Mode(Enum):
@@ -27,66 +32,53 @@ class _Mode(Enum):
     WRITE_RELAXED = auto()
 
 
-def sqlite_path(url: str) -> Path:
-    """The file that `url` names; the one place that decides which databases are taken.
-
-    Raises:
-        ConfigurationError: `url` is not an SQLite file given by an absolute path.
-    """
-    would_be_right = "database_url must be sqlite:////absolute/path/msnode.db"
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise ConfigurationError(f"{would_be_right}; what is set is not a URL") from None
-    if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise ConfigurationError(f"{would_be_right}; {parsed.drivername} is not tested yet and refused")
-    if not parsed.database or not Path(parsed.database).is_absolute():
-        raise ConfigurationError(f"{would_be_right}; the path is missing or relative")
-    return Path(parsed.database)
-
-
 class Database:
     """Connections to the record.
 
-    A commit survives a power cut (`synchronous=FULL` in write-ahead mode): a delivery noted, an order
-    from the administrator, a line of the audit trail. The rows of received instances may do without
-    (`NORMAL`, about twice as many a second), since the receiver indexes them again from their bytes;
-    they become durable with the next commit that is, by whichever process. The file stays consistent
-    either way.
+    A commit survives a power cut: a delivery noted, an order from the administrator, a line of the audit
+    trail. On SQLite (`synchronous=FULL` in write-ahead mode) the rows of received instances may do
+    without (`NORMAL`, about twice as many a second), since the receiver indexes them again from their
+    bytes when it starts; they become durable with the next commit that is, by whichever process. The
+    file stays consistent either way. A PostgreSQL server may fall without any receiver that starts
+    again, so nothing does without there.
 
     Args:
-        url: `sqlite:////absolute/path`.
+        url: `sqlite:////absolute/path` or `postgresql+psycopg://user@host/database`.
 
     Raises:
-        ConfigurationError: see `sqlite_path`; also where the file's folder does not exist.
+        ConfigurationError: see `connections.checked`.
     """
 
     def __init__(self, url: str) -> None:
-        self.path = sqlite_path(url)
-        if not self.path.parent.is_dir():
-            raise ConfigurationError(f"database_url: there is no folder {self.path.parent}")
+        address = connections.checked(url)
         self.url = url
-        # Parameters hold patient IDs, and database errors would print them.
-        self._engine = sa.create_engine(url, hide_parameters=True, pool_size=8, max_overflow=56)
-        sa.event.listen(self._engine, "connect", _prepare_connection)
-        sa.event.listen(self._engine, "begin", _begin)
-        # SQLite makes waiting writers poll with growing pauses; threads of one process queue here instead.
-        self._writing = threading.RLock()
+        self.where = connections.where(address)
+        """The database in messages, without a password."""
+        self._is_file = address.get_backend_name() == "sqlite"
+        kept, at_most = _CONNECTIONS[address.get_backend_name()]
+        self._engine = connections.open_engine(address, kept=kept, at_most=at_most)
+        # SQLite's waiting writers poll with growing pauses; threads of one process queue here instead.
+        self._one_writer = threading.RLock() if self._is_file else nullcontext()
+        if self._is_file:
+            sa.event.listen(self._engine, "connect", _leave_transactions_to_us)
+            sa.event.listen(self._engine, "begin", _begin)
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Transaction]:
         """One transaction that may write: committed as a whole, or not at all where the block raises.
 
-        The write lock is taken at its begin, so what is read inside still holds when it is written.
+        SQLite's write lock is taken at its begin, so what is read inside still holds when it is written;
+        PostgreSQL admits other writers meanwhile, but for what `lock` keeps from them.
 
         Args:
             durable: False for what can be had again from elsewhere after a power cut.
 
         Raises:
-            OutOfResources: the database is locked for too long, or has no room.
+            OutOfResources: the database does not answer, is locked for too long, or has no room; whether
+                a commit that broke off counts is then unknown.
         """
         mode = _Mode.WRITE if durable else _Mode.WRITE_RELAXED
-        with self._writing, self._begin(mode) as transaction:
+        with self._one_writer, self._begin(mode) as transaction:
             yield transaction
 
     @contextmanager
@@ -99,11 +91,25 @@ class Database:
         with self._begin(_Mode.READ) as transaction:
             yield transaction
 
+    def has_tables(self) -> bool:
+        """Whether a node has ever made its tables here; a file that does not exist is not made.
+
+        Raises:
+            OutOfResources: the database cannot be read.
+        """
+        if self._is_file and not Path(str(self._engine.url.database)).exists():
+            return False
+        with self.read() as tx:
+            return sa.inspect(tx).has_table("alembic_version")
+
     @contextmanager
     def _begin(self, mode: _Mode) -> Iterator[Transaction]:
+        options: dict[str, Any] = {"msnode_mode": mode}
+        if mode is _Mode.READ and not self._is_file:
+            options |= _READ_ONLY
         with (
-            _translated(),
-            self._engine.connect().execution_options(msnode_mode=mode) as connection,
+            connections.translated(),
+            self._engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
             yield connection
@@ -116,6 +122,8 @@ class Database:
 def upgrade(url: str) -> None:
     """Create the tables or bring them to this version; safe to call from several processes at once.
 
+    A migration that fails leaves the database as it was.
+
     Raises:
         ConfigurationError: the database was written by a newer msnode, or `url` is refused.
         OutOfResources: the database cannot be written.
@@ -127,17 +135,17 @@ def upgrade(url: str) -> None:
 
     database = Database(url)
     try:
-        with _translated(), database._engine.connect() as connection:  # noqa: SLF001 - one module
-            raw: Any = connection.connection.dbapi_connection
-            raw.execute("PRAGMA journal_mode=WAL")  # kept in the file; refused inside a transaction
+        if connections.checked(url).get_backend_name() == "sqlite":
+            _write_ahead(database)
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("script_location", str(_MIGRATIONS))
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         with database.write() as transaction:
+            _one_upgrade_at_a_time(transaction)
             current = MigrationContext.configure(transaction).get_current_revision()
             if current is not None and current not in known:
                 raise ConfigurationError(
-                    f"{database.path} was written by a newer msnode (its schema is {current}): "
+                    f"{database.where} was written by a newer msnode (its schema is {current}): "
                     "install that version, or restore the backup made before the upgrade"
                 )
             config.attributes["connection"] = transaction
@@ -146,17 +154,45 @@ def upgrade(url: str) -> None:
         database.close()
 
 
+def _write_ahead(database: Database) -> None:
+    """Kept in the file; refused inside a transaction."""
+    with connections.translated(), database._engine.connect() as connection:  # noqa: SLF001 - one module
+        raw: Any = connection.connection.dbapi_connection
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            raise OutOfResources(f"the database does not answer: {error}") from None
+
+
+def _one_upgrade_at_a_time(tx: Transaction) -> None:
+    """Wait for the upgrade of another process, however long; then for readers and writers as usual."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        tx.execute(sa.text("SET LOCAL lock_timeout = 0"))
+        lock(tx, "upgrade")
+        tx.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
+
+
+def lock(tx: Transaction, name: str) -> None:
+    """Wait until no other open transaction holds this name; held until `tx` ends.
+
+    What a transaction decides on must not change before it is written. SQLite admits one writer at a
+    time, so there is nothing to do there; elsewhere whoever changes one study, or one job's deliveries,
+    takes its lock first. At most one name of a kind a transaction, in the order study, job, audit.
+    """
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
 def insert(tx: Transaction, table: sa.Table, **values: Any) -> int:
     """Insert one row; returns the integer key that it got."""
     key: Any = tx.execute(table.insert().values(**values)).inserted_primary_key
     return int(key[0])
 
 
-def _prepare_connection(connection: Any, record: object) -> None:
+def _leave_transactions_to_us(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # transactions begin where SQLAlchemy says, see `_begin`
-    connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -168,11 +204,3 @@ def _begin(connection: sa.Connection) -> None:
     # A deferred transaction that turns from reading to writing fails at once when another writer was
     # in between, whatever the busy timeout.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.OperationalError as error:
-        raise OutOfResources(f"the database does not answer: {error.orig}") from None

@@ -1,6 +1,6 @@
 """One job is one reading of a study: its states, and every change of state in one transaction.
 
-    receiving ─ queued ─ running ─ delivering ─ completed | rejected
+    receiving ─ queued ─ running ─ delivering ─ delivered ─ completed | rejected
                                  └ passed_over | unchanged
     failed and cancelled are reached from any state that is not an end, and left by an administrator.
 
@@ -11,7 +11,8 @@ moved on since, so a worker that lost its lock, or a job cancelled meanwhile, ca
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
+from datetime import timedelta
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from msnode.record.database import Transaction
 
 
+class Priority(IntEnum):
+    """What is read and delivered first: the lower number."""
+
+    STAT = 1
+    ROUTINE = 5
+
+
 class JobState(StrEnum):
     """Where a job stands."""
 
@@ -37,7 +45,9 @@ class JobState(StrEnum):
     """Complete; waits for a worker."""
     RUNNING = "running"
     DELIVERING = "delivering"
-    """The result set is committed and waits to reach every destination."""
+    """The result set is written and waits to reach every destination."""
+    DELIVERED = "delivered"
+    """Every destination has it; one that confirms safekeeping has not yet done so."""
     COMPLETED = "completed"
     REJECTED = "rejected"
     """Could not be read; a report that says why was delivered."""
@@ -53,12 +63,15 @@ class JobState(StrEnum):
 _S = JobState
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     _S.RECEIVING: frozenset({_S.QUEUED, _S.PASSED_OVER, _S.FAILED, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED}),
+    # queued → queued: under another priority
+    _S.QUEUED: frozenset({_S.QUEUED, _S.RUNNING, _S.FAILED, _S.CANCELLED}),
     # running → running: taken up again after its worker died; running → queued: tried again later
+    # delivered → delivering: a destination lost what it had, and is sent it again
     _S.RUNNING: frozenset({
         _S.RUNNING, _S.QUEUED, _S.DELIVERING, _S.PASSED_OVER, _S.UNCHANGED, _S.FAILED, _S.CANCELLED,
     }),
-    _S.DELIVERING: frozenset({_S.COMPLETED, _S.REJECTED, _S.FAILED, _S.CANCELLED}),
+    _S.DELIVERING: frozenset({_S.DELIVERED, _S.COMPLETED, _S.REJECTED, _S.FAILED, _S.CANCELLED}),
+    _S.DELIVERED: frozenset({_S.DELIVERING, _S.COMPLETED, _S.REJECTED, _S.FAILED, _S.CANCELLED}),
     # back to delivering: an administrator has what was refused sent again
     _S.COMPLETED: frozenset({_S.DELIVERING}),
     _S.REJECTED: frozenset({_S.DELIVERING}),
@@ -81,8 +94,11 @@ class Job:
         started_at: the recorded start: set once, kept over every retry, source of every date in the
             results.
         attempts: times a worker took it up since it was queued for the first time or by an
-            administrator.
+            administrator; a reading that was cut off and taken up again counts once.
         requeues: times it was queued again; part of its workflow ids.
+        interruptions: times it was taken up again because the process that ran it had ended.
+        priority: see `Priority`.
+        not_before: it waits until this moment, UTC, before it is taken up.
         series_instance_uid: the series that was read.
         selection_digest: SHA-256 over the selected instances.
         result_set: key of its set in the store.
@@ -100,6 +116,9 @@ class Job:
     started_at: datetime | None = None
     attempts: int = 0
     requeues: int = 0
+    interruptions: int = 0
+    priority: int = Priority.ROUTINE
+    not_before: datetime | None = None
     series_instance_uid: str | None = None
     selection_digest: str | None = None
     model_name: str | None = None
@@ -144,9 +163,18 @@ def recent(tx: Transaction, *, state: JobState | None = None, limit: int = 50) -
     return _jobs(tx, query if state is None else query.where(schema.job.c.state == state))
 
 
-def in_states(tx: Transaction, states: Iterable[JobState]) -> tuple[Job, ...]:
-    """Every job in one of `states`, oldest first."""
-    return _jobs(tx, _SELECT.where(schema.job.c.state.in_(list(states))).order_by(schema.job.c.id))
+def in_states(
+    tx: Transaction,
+    states: Iterable[JobState],
+    *,
+    created_before: datetime | None = None,
+    limit: int | None = None,
+) -> tuple[Job, ...]:
+    """The jobs in one of `states`, oldest first."""
+    query = _SELECT.where(schema.job.c.state.in_(list(states)))
+    if created_before is not None:
+        query = query.where(schema.job.c.created_at < created_before)
+    return _jobs(tx, query.order_by(schema.job.c.id).limit(limit))
 
 
 def former(tx: Transaction, job: Job) -> Job | None:
@@ -159,6 +187,28 @@ def former(tx: Transaction, job: Job) -> Job | None:
     )
     rows = _jobs(tx, query)
     return rows[0] if rows else None
+
+
+def replaced_by(tx: Transaction, job: Job) -> tuple[Job, ...]:
+    """Earlier revisions of the same study that are still being delivered."""
+    query = _SELECT.where(schema.study.c.study_instance_uid == job.study_instance_uid)
+    under_way = schema.job.c.state.in_([JobState.DELIVERING, JobState.DELIVERED])
+    # Newest first: whoever locks several jobs of a study does so in one order.
+    return _jobs(
+        tx, query.where(schema.job.c.revision < job.revision, under_way).order_by(schema.job.c.id.desc())
+    )
+
+
+def awaits_former(tx: Transaction, job: Job) -> bool:
+    """Whether an earlier revision of the same study is still to be read: revisions are read in order."""
+    query = (
+        sa.select(schema.job.c.id)
+        .join_from(schema.job, schema.study)
+        .where(schema.study.c.study_instance_uid == job.study_instance_uid)
+        .where(schema.job.c.revision < job.revision)
+        .where(schema.job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    )
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def move(tx: Transaction, job: Job, to: JobState, *, at: datetime, why: str, **facts: Any) -> Job:
@@ -188,6 +238,7 @@ def move(tx: Transaction, job: Job, to: JobState, *, at: datetime, why: str, **f
         & (schema.job.c.state == job.state)
         & (schema.job.c.attempts == job.attempts)
         & (schema.job.c.requeues == job.requeues)
+        & (schema.job.c.interruptions == job.interruptions)
     )
     change = schema.job.update().where(unchanged).values(state=to, reason=why, state_since=at, **facts)
     if tx.execute(change).rowcount != 1:
@@ -205,7 +256,9 @@ def explain(tx: Transaction, job: Job, why: str) -> None:
 
 
 def start(tx: Transaction, job_id: int, *, at: datetime, **facts: Any) -> Job | None:
-    """Take the job up: `running`, one attempt more, the recorded start set where there is none yet.
+    """Take the job up: `running`, the recorded start set where there is none yet.
+
+    From the queue it is one attempt more; where the process that ran it has ended, one interruption more.
 
     Returns:
         The job, or None where there is nothing to run: it was cancelled, or an earlier run of the same
@@ -218,17 +271,50 @@ def start(tx: Transaction, job_id: int, *, at: datetime, **facts: Any) -> Job | 
     return move(
         tx, job, JobState.RUNNING, at=at,
         why="taken up again after its worker ended" if again else "taken up by a worker",
-        attempts=job.attempts + 1, started_at=job.started_at or at, **facts,
+        attempts=job.attempts + (not again), interruptions=job.interruptions + again,
+        started_at=job.started_at or at, not_before=None, **facts,
     )  # fmt: skip
 
 
-def requeue(tx: Transaction, job: Job, *, at: datetime, why: str) -> Job:
-    """Back to `queued` for another attempt, under a new workflow id.
+def interrupt(tx: Transaction, job: Job, *, at: datetime, why: str) -> Job:
+    """Note that the reading of a running job was ended from outside; the caller queues it again or fails it.
 
     Raises:
         InvalidTransition: see `move`.
     """
-    return move(tx, job, JobState.QUEUED, at=at, why=why, requeues=job.requeues + 1)
+    return move(tx, job, JobState.RUNNING, at=at, why=why, interruptions=job.interruptions + 1)
+
+
+def requeue(
+    tx: Transaction,
+    job: Job,
+    *,
+    at: datetime,
+    why: str,
+    counted: bool = True,
+    delay_s: float = 0,
+    priority: Priority | None = None,
+) -> Job:
+    """Back to `queued` for another attempt, under a new workflow id.
+
+    Args:
+        tx: the caller's transaction.
+        job: a running job, or a queued one that is to wait longer or has another priority.
+        at: UTC.
+        why: for people.
+        counted: False where the attempt that ends here was not the job's own failure.
+        delay_s: it waits so long before it is taken up again.
+        priority: its new one, where that changes.
+
+    Raises:
+        InvalidTransition: see `move`.
+    """
+    return move(
+        tx, job, JobState.QUEUED, at=at, why=why, requeues=job.requeues + 1,
+        attempts=job.attempts if counted else max(0, job.attempts - 1),
+        not_before=at + timedelta(seconds=delay_s) if delay_s else None,
+        priority=job.priority if priority is None else priority,
+    )  # fmt: skip
 
 
 def note_selection(

@@ -2,7 +2,8 @@
 
     patient ─ study ─ series ─ instance          what arrived, every version of it
                 │        └ association_series ─ association
-                └ job ─ transition, selection_reason, result ─ delivery
+                └ job ─ transition, selection_reason, result ─ delivery ─ commitment_item ─ commitment
+    commitment_request                           what peers asked this node to keep safe
     case, correction                             what outlives retention of the pixels
     audit                                        append-only, hash-chained
 
@@ -104,12 +105,23 @@ instance = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False),
     sa.Column("superseded", sa.Boolean, nullable=False),
+    # When retention took the bytes; they come back when the instance is sent again.
+    sa.Column("removed_at", UtcDateTime),
+    # A peer was told that the node keeps it safe: retention never takes its bytes.
+    sa.Column("promised", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(
         "uq_instance_latest",
         "sop_instance_uid",
         unique=True,
         sqlite_where=sa.text("superseded = 0"),
         postgresql_where=sa.text("NOT superseded"),
+    ),
+    # What retention has still to look at, oldest first.
+    sa.Index(
+        "ix_instance_kept",
+        "received_at",
+        sqlite_where=sa.text("removed_at IS NULL"),
+        postgresql_where=sa.text("removed_at IS NULL"),
     ),
 )
 
@@ -123,13 +135,15 @@ association = sa.Table(
     sa.Column("opened_at", UtcDateTime, nullable=False),
     sa.Column("closed_at", UtcDateTime, index=True),
     sa.Column("released", sa.Boolean),
+    # The process that holds it, by executor id: when that is dead, the association was cut off.
+    sa.Column("receiver", sa.String(64)),
 )
 
 association_series = sa.Table(
     "association_series",
     metadata,
     sa.Column("series_key", sa.ForeignKey("series.id"), primary_key=True),
-    sa.Column("association_id", sa.String(64), primary_key=True),
+    sa.Column("association_id", sa.String(64), primary_key=True, index=True),
 )
 
 job = sa.Table(
@@ -146,6 +160,9 @@ job = sa.Table(
     sa.Column("started_at", UtcDateTime),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("requeues", sa.Integer, nullable=False),
+    sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="5"),
+    sa.Column("not_before", UtcDateTime),
     sa.Column("series_instance_uid", _UID),
     sa.Column("selection_digest", _DIGEST),
     sa.Column("model_name", sa.Text),
@@ -203,12 +220,52 @@ delivery = sa.Table(
     sa.Column("destination", sa.String(64), nullable=False),
     sa.Column("state", _WORD, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("answers", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("verify", _WORD, nullable=False, server_default="none"),
+    sa.Column("verifications", sa.Integer, nullable=False, server_default="0"),
     sa.Column("status", sa.Integer),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("next_try_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("result_id", "destination"),
     sa.Index("ix_delivery_job_id_destination", "job_id", "destination"),
+)
+
+commitment = sa.Table(
+    "commitment",
+    metadata,
+    sa.Column("transaction_uid", _UID, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("prepared_at", UtcDateTime, nullable=False),
+    sa.Column("requested_at", UtcDateTime),
+    sa.Column("deadline_at", UtcDateTime, nullable=False),
+    sa.Column("answered_at", UtcDateTime),
+    sa.Index("ix_commitment_job_id_destination", "job_id", "destination"),
+)
+
+commitment_item = sa.Table(
+    "commitment_item",
+    metadata,
+    sa.Column("transaction_uid", sa.ForeignKey("commitment.transaction_uid"), primary_key=True),
+    sa.Column("delivery_id", sa.ForeignKey("delivery.id"), primary_key=True, index=True),
+)
+
+commitment_request = sa.Table(
+    "commitment_request",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("transaction_uid", _UID, nullable=False),
+    sa.Column("calling_ae", _AE, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("state", _WORD, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try_at", UtcDateTime),
+    sa.Column("note", sa.Text, nullable=False),
+    # [SOP Class UID, SOP Instance UID] each; the answer is decided when it is reported.
+    sa.Column("instances", sa.JSON, nullable=False),
+    sa.UniqueConstraint("transaction_uid", "calling_ae"),
 )
 
 case = sa.Table(

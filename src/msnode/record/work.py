@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from msnode.record import deliveries, jobs
+from msnode.record.database import lock
 from msnode.record.deliveries import DeliveryState
 from msnode.record.jobs import JobState
 
@@ -22,51 +23,74 @@ if TYPE_CHECKING:
 JOB = "job"
 """Name of the workflow that reads, and of its queue."""
 DELIVER = "deliver"
-"""Name of the workflow that delivers to one destination, and of its queue."""
+"""Name of the workflow that delivers to one destination; each destination has a queue of its own."""
+VERIFY = "verify"
+"""Name of the workflow that has one destination confirm what it got; on that destination's queue."""
 
-_IN_PROGRESS = (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING)
+REPORT = "report"
+"""Name of the workflow that answers a peer's commitment request, and of its queue."""
+
+_IN_PROGRESS = (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DELIVERED)
+
+
+def queue_of(destination: str) -> str:
+    """Name of a destination's queue: what waits for one holds no other up."""
+    return f"deliver-{destination}"
 
 
 @dataclass(frozen=True)
 class Work:
-    """One workflow: `workflow` names it and its queue; `arguments` are ids only."""
+    """One workflow of this name on this queue; `arguments` are ids only."""
 
     workflow_id: str
     workflow: str
+    queue: str
     arguments: tuple[int | str, ...]
     job_id: int
+    priority: int
     not_before: datetime | None = None
 
-    def delay_s(self, now: datetime) -> float:
-        """Seconds from `now` until it may run, 0 where it may at once."""
-        return max(0.0, (self.not_before - now).total_seconds()) if self.not_before else 0.0
+
+def delay_s(not_before: datetime | None, now: datetime) -> float:
+    """Seconds from `now` until that moment, 0 where it is past or there is none."""
+    return max(0.0, (not_before - now).total_seconds()) if not_before else 0.0
 
 
 def of_job(tx: Transaction, job: Job) -> tuple[Work, ...]:
-    """What has to run for the job as it is now: its reading, or one delivery for each destination that waits.
+    """What has to run for the job as it is now: its reading, or for each destination that has not
+    everything yet one delivery, and for one that has, but must confirm it, one verification.
 
-    Ids are `job:<id>:<revision>` and `deliver:<id>:<revision>:<destination>:<attempt>`, each followed
-    by `:<n>` once the job was queued again for the n-th time.
-    """
+    Ids are `job:<id>:<revision>`, `deliver:<id>:<revision>:<destination>:<number>` and
+    `verify:<id>:<revision>:<destination>:<number>`, each followed by `:<n>` once the job was queued
+    again for the n-th time.
+    """  # noqa: D205 - the three cases are the summary
     again = f":{job.requeues}" if job.requeues else ""
     if job.state in {JobState.QUEUED, JobState.RUNNING}:
-        return (Work(f"job:{job.id}:{job.revision}{again}", JOB, (job.id,), job.id),)
-    if job.state != JobState.DELIVERING:
+        workflow_id = f"{JOB}:{job.id}:{job.revision}{again}"
+        return (Work(workflow_id, JOB, JOB, (job.id,), job.id, job.priority, job.not_before),)
+    if job.state not in {JobState.DELIVERING, JobState.DELIVERED}:
         return ()
-    waiting: dict[str, list[deliveries.Delivery]] = {}
+    groups: dict[str, list[deliveries.Delivery]] = {}
     for delivery in deliveries.of_job(tx, job.id):
-        if delivery.state == DeliveryState.PENDING:
-            waiting.setdefault(delivery.destination, []).append(delivery)
+        groups.setdefault(delivery.destination, []).append(delivery)
     works = []
-    for destination, group in waiting.items():
-        attempt = max(d.attempts for d in group) + 1
-        moments = [d.next_try_at for d in group if d.next_try_at is not None]
+    for destination, group in groups.items():
+        pending = [d for d in group if d.state == DeliveryState.PENDING]
+        unconfirmed = [d for d in group if d.unconfirmed]
+        if not (pending or unconfirmed):
+            continue
+        workflow = DELIVER if pending else VERIFY
+        owed = pending or unconfirmed
+        number = 1 + sum(d.attempts + d.verifications for d in group)  # grows with whatever is put off
+        moments = [d.next_try_at for d in owed if d.next_try_at is not None]
         works.append(
             Work(
-                f"deliver:{job.id}:{job.revision}:{destination}:{attempt}{again}",
-                DELIVER,
+                f"{workflow}:{job.id}:{job.revision}:{destination}:{number}{again}",
+                workflow,
+                queue_of(destination),
                 (job.id, destination),
                 job.id,
+                job.priority,
                 max(moments, default=None),
             )
         )
@@ -78,16 +102,25 @@ def expected(tx: Transaction) -> tuple[Work, ...]:
     return tuple(work for job in jobs.in_states(tx, _IN_PROGRESS) for work in of_job(tx, job))
 
 
-def bury(tx: Transaction, work: Work, *, at: datetime, why: str) -> None:
+def bury(tx: Transaction, workflow_id: str, *, at: datetime, why: str) -> None:
     """The engine gave this workflow up: its job fails, or its deliveries are dead.
 
-    Nothing happens where the job has moved on since `work` was derived.
+    Nothing happens where the job no longer needs that workflow.
     """
-    job = jobs.find(tx, work.job_id)
-    if job is None or work.workflow_id not in {w.workflow_id for w in of_job(tx, job)}:
+    kind, _, rest = workflow_id.partition(":")
+    job_id = rest.partition(":")[0]
+    if kind not in {JOB, DELIVER, VERIFY} or not job_id.isdigit():
+        return
+    lock(tx, f"job {job_id}")
+    job = jobs.find(tx, int(job_id))
+    work = next((w for w in of_job(tx, job) if w.workflow_id == workflow_id), None) if job else None
+    if job is None or work is None:
         return
     if work.workflow == JOB:
         jobs.move(tx, job, JobState.FAILED, at=at, why=why)
         return
-    for delivery in deliveries.pending(tx, job.id, str(work.arguments[1])):
+    destination = str(work.arguments[1])
+    for delivery in deliveries.pending(tx, job.id, destination):
         deliveries.gave_up(tx, delivery, at=at, note=why)
+    for delivery in deliveries.unconfirmed(tx, job.id, destination):
+        deliveries.cannot_confirm(tx, delivery, at=at, note=why)

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from msnode.domain import SeriesArrivals, StudyArrivals
+    from msnode.arrival import SeriesArrivals, StudyArrivals
 
 _EVEN_RELATIVE, _EVEN_MM = 0.05, 0.1
 
@@ -28,12 +28,21 @@ class Timers:
         study_quiet_s: a study with nothing new for this long is complete.
         after_release_s: replaces both where every association was released and no slice is missing.
         revision_quiet_s: replaces `study_quiet_s` for late slices of a study that was read before.
+        interrupted_quiet_s: replaces all of them where an association was cut off: so long the sender has
+            to send again what it has to. After that what there is is read, since a sender whose last answer
+            was a success, or that is gone for good, sends nothing again.
     """
 
     series_quiet_s: float = 10
     study_quiet_s: float = 60
     after_release_s: float = 5
     revision_quiet_s: float = 120
+    interrupted_quiet_s: float = 600
+
+    @property
+    def shortest_s(self) -> float:
+        """No study is complete earlier than this after its last instance."""
+        return min(self.after_release_s, self.study_quiet_s, self.revision_quiet_s, self.interrupted_quiet_s)
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,15 @@ class Verdict:
         complete: every series is complete and the study was quiet long enough.
         reason: one line for the record.
         series: each series' own verdict.
-        next_look_at: when time alone may change the answer, UTC; None where it cannot (complete
-            already, or an interrupted series waits for its instances to come again).
+        next_look_at: when time alone may change the answer, UTC; None where it is complete.
+        held: an association was cut off, and the sender is waited for.
     """
 
     complete: bool
     reason: str
     series: tuple[SeriesVerdict, ...]
     next_look_at: datetime | None
+    held: bool = False
 
 
 def assess(study: StudyArrivals, now: datetime, timers: Timers) -> Verdict:
@@ -68,8 +78,8 @@ def assess(study: StudyArrivals, now: datetime, timers: Timers) -> Verdict:
 
     Timers run since the last instance of a series or of the study. A release shortens the wait to
     `after_release_s` where every series is evenly spaced, no association that brought the study is
-    still open and none was interrupted. A series whose last association ended by abort or loss is never
-    complete until instances of it come on an association that is released.
+    still open and none was interrupted. A series whose last association ended by abort or loss is complete
+    once instances of it came on an association that is released, else after `interrupted_quiet_s`.
     """
     shortened = (
         study.open_associations == 0
@@ -78,10 +88,8 @@ def assess(study: StudyArrivals, now: datetime, timers: Timers) -> Verdict:
     )
     judged = [_assess_series(s, now, timers, shortened=shortened) for s in study.series]
     verdicts = tuple(verdict for verdict, _ in judged)
-    interrupted = sum(s.interrupted for s in study.series)
-    if interrupted:
-        reason = f"{interrupted} of {len(study.series)} series cut off by an interrupted association"
-        return Verdict(complete=False, reason=reason, series=verdicts, next_look_at=None)
+    if any(s.interrupted for s in study.series):
+        return _assess_interrupted(study, now, timers, verdicts)
     wait, rule = _study_wait(study, timers, shortened=shortened)
     due = max([study.last_at + timedelta(seconds=wait), *(due for _, due in judged)])
     quiet = (now - study.last_at).total_seconds()
@@ -91,6 +99,19 @@ def assess(study: StudyArrivals, now: datetime, timers: Timers) -> Verdict:
     return Verdict(
         complete=True, reason=f"quiet for {quiet:.1f} s: {rule}", series=verdicts, next_look_at=None
     )
+
+
+def _assess_interrupted(
+    study: StudyArrivals, now: datetime, timers: Timers, verdicts: tuple[SeriesVerdict, ...]
+) -> Verdict:
+    cut_off = [s for s in study.series if s.interrupted]
+    noticed = max(s.interrupted_at or s.last_at for s in cut_off)
+    due = max(noticed, study.last_at) + timedelta(seconds=timers.interrupted_quiet_s)
+    reason = f"{len(cut_off)} of {len(study.series)} series cut off by an interrupted association"
+    if now < due:
+        return Verdict(complete=False, reason=reason, series=verdicts, next_look_at=due, held=True)
+    reason = f"{reason}, and nothing more for {timers.interrupted_quiet_s:g} s: read as it is"
+    return Verdict(complete=True, reason=reason, series=verdicts, next_look_at=None)
 
 
 def _study_wait(study: StudyArrivals, timers: Timers, *, shortened: bool) -> tuple[float, str]:

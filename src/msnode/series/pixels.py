@@ -7,6 +7,7 @@ allocates what the codestream asks for.
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from msnode.errors import NotAVolume, NotReadable
+from msnode.errors import NotAVolume, NotReadable, OutOfResources
 from msnode.series.planes import frame_count, number, text
 
 if TYPE_CHECKING:
@@ -55,11 +56,24 @@ _DAMAGE = (
 )
 
 
+_MACHINE_FAILS = {
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+}
+"""Errors of the machine or of a shared file system: they say nothing of the file, which may be whole."""
+
+
 def read_file(path: Path, *, header_only: bool) -> Dataset:
     """Read a DICOM file (PS3.10).
 
     Raises:
         NotReadable: not DICOM, cut off inside the data set, or not to be opened.
+        OutOfResources: the machine or its storage fails; the file may be whole.
     """
     try:
         return dcmread(path, stop_before_pixels=header_only)
@@ -68,6 +82,8 @@ def read_file(path: Path, *, header_only: bool) -> Dataset:
     except _DAMAGE as error:
         raise NotReadable("the file is cut off or damaged inside its data set") from error
     except OSError as error:
+        if error.errno in _MACHINE_FAILS:
+            raise OutOfResources(f"a file cannot be read now: {error.strerror}") from error
         raise NotReadable(f"the file cannot be read: {error.strerror or 'cut off or damaged'}") from error
 
 

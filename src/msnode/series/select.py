@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from msnode.domain import FLAIR, PassedOver, Selection
-from msnode.errors import AmbiguousSelection, NoEligibleSeries
+from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.describe import Description, describe
 
 if TYPE_CHECKING:
@@ -45,24 +45,31 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
     Several eligible series: axial 2D before 3D before other 2D, then more slices, then smaller pixels,
     then with the vendor's distortion correction and normalisation. What is still equal is refused.
 
+    A FLAIR of which a part is missing is neither read nor passed over for another.
+
     Returns:
-        The selection; where nothing can be read, `refusal` is NoEligibleSeries or AmbiguousSelection,
-        and `asked_for` says whether there was a FLAIR of a head at all.
+        The selection; where nothing can be read, `refusal` is NoEligibleSeries, AmbiguousSelection, or
+        NotReadable where something is missing; `asked_for` says whether there was a FLAIR of a head at all.
     """
     rules = rules or SelectionRules()
     eligible: list[tuple[Description, Series]] = []
     passed: list[PassedOver] = []
     candidates: list[str] = []
+    missing: list[str] = []
     for one in sorted(series, key=lambda s: s.series_instance_uid):
         described = describe(one)
         reason = _not_a_candidate(described, rules)
         if reason is None:
-            reason = _not_eligible(described, rules)
+            reason = _not_eligible(described, rules, missing=one.missing)
             candidates.append(reason or "eligible")
+            if reason and reason == one.missing:
+                missing.append(reason)
         if reason is None:
             eligible.append((described, one))
         else:
             passed.append(PassedOver(one.series_instance_uid, reason))
+    if missing:
+        return _cannot_tell(missing, eligible, passed)
     if not eligible:
         reason = "; ".join(sorted(set(candidates))) or "no FLAIR series of a head"
         return Selection(
@@ -73,6 +80,16 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
             asked_for=bool(candidates),
         )
     return _prefer(eligible, passed, rules)
+
+
+def _cannot_tell(
+    missing: list[str], eligible: list[tuple[Description, Series]], passed: list[PassedOver]
+) -> Selection:
+    reason = "; ".join(missing)
+    passed += [PassedOver(s.series_instance_uid, "a part of another FLAIR is missing") for _, s in eligible]
+    return Selection(
+        series=MappingProxyType({}), passed_over=tuple(passed), reason=reason, refusal=NotReadable(reason)
+    )
 
 
 def _prefer(
@@ -134,8 +151,8 @@ def _not_a_candidate(d: Description, rules: SelectionRules) -> str | None:
     return None if flair_by_numbers(d, rules) else f"not a FLAIR: {_numbers_in_words(d)}"
 
 
-def _not_eligible(d: Description, rules: SelectionRules) -> str | None:
-    """Why a candidate cannot be read; None where it can."""
+def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str | None:
+    """Why a candidate cannot be read; None where it can. Its extent says nothing while slices are missing."""
     checks = (
         (d.localiser, f"a localiser: {d.localiser}"),
         (d.diffusion, f"diffusion: {d.diffusion}"),
@@ -144,6 +161,7 @@ def _not_eligible(d: Description, rules: SelectionRules) -> str | None:
         (d.post_contrast, f"after contrast agent: {d.post_contrast}"),
         (_numbers_against(d, rules), f"named FLAIR, but {_numbers_against(d, rules)}"),
         (d.orientation_count > 1, f"{d.orientation_count} orientations in one series"),
+        (missing, missing),
         (
             d.slice_count < rules.min_slices,
             f"{d.slice_count} slice(s), at least {rules.min_slices} are needed",

@@ -16,8 +16,9 @@ def existing_record(settings: Settings) -> Database:
 
     Raises:
         ConfigurationError: there is none.
+        OutOfResources: the database does not answer.
     """
     database = Database(settings.database_url)
-    if not database.path.exists():
-        raise ConfigurationError(f"there is no record at {database.path}: msnode serve makes it")
+    if not database.has_tables():
+        raise ConfigurationError(f"there is no record at {database.where}: msnode serve makes it")
     return database

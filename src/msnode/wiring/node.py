@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import errno
+import os
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 import msnode
 from msnode import logs
-from msnode.association import DicomAddress
-from msnode.deliver import DESTINATION_TYPES
 from msnode.deliver.destination import RetryPolicy
-from msnode.engine import Engine, create_tables
-from msnode.errors import ConfigurationError, InvalidTransition, OutOfResources
-from msnode.record import administration, jobs, work
+from msnode.engine import Engine, QueueSlots, create_tables
+from msnode.errors import ConfigurationError, OutOfResources
+from msnode.record import work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.jobs import JobState
+from msnode.record.retention import remove_old
+from msnode.reporter import Reporter
 from msnode.sender import Sender
-from msnode.series.assemble import Timers, assess
-from msnode.settings import DicomDestination
 from msnode.store import Store
-from msnode.wiring.existing import existing_record
+from msnode.verifier import Verifier
+from msnode.wiring.assembling import Assembler
+from msnode.wiring.destinations import destinations, reporting_addresses, takes, verifiable
+from msnode.wiring.dispatch import Dispatcher, insistent
 from msnode.wiring.model import check_model
-from msnode.wiring.supervisor import StopSignal, supervise
+from msnode.wiring.supervisor import Process, StopSignal, supervise
 from msnode.worker import InferenceChild, Limits, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from msnode.deliver.destination import Destination
-    from msnode.domain import StudyArrivals
-    from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
-    from msnode.record.work import Work
     from msnode.settings import Settings
 
 log = structlog.get_logger()
 
 _ASSEMBLE_S = 0.5
-_RECONCILE_S = 5.0
-_DELIVERIES_AT_ONCE = 4
+_LOOK_S = 5.0
+_LOOKS_BETWEEN_UPKEEP = 120
+_LOOKS_AROUND = 4
 _STOP_S = 10
+_GPUS = Path("/proc/driver/nvidia/gpus")
+_FORMER_DELIVER_QUEUE = "deliver"
+"""Where version 0.2 queued deliveries; what it left there is still sent."""
+_FINISHED_KEPT_S = 86400.0
+_REMOVED_AT_ONCE = 200
+_ABANDONED_S = 3600.0
+_FAULTS_OF_A_PERSON = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ELOOP}
+)
+
+
+def executor_id(settings: Settings, role: str, instance: int) -> str:
+    """The stable name of one process among all that share the record."""
+    return f"{role}-{settings.host}-{instance}"
 
 
 def configure_logs(settings: Settings) -> None:
@@ -57,157 +69,56 @@ def open_store(settings: Settings) -> Store:
 
     Raises:
         ConfigurationError: data_dir cannot be made or written.
+        OutOfResources: not now: it is full, or the machine that has it does not answer.
     """
     try:
         return Store(settings.node.data_dir / "store")
     except OSError as error:
-        raise ConfigurationError(f"node.data_dir {settings.node.data_dir}: {error.strerror}") from None
+        kind = ConfigurationError if error.errno in _FAULTS_OF_A_PERSON else OutOfResources
+        raise kind(f"node.data_dir {settings.node.data_dir}: {error.strerror}") from None
 
 
 def prepare(settings: Settings) -> None:
-    """Folders, database schema and the engine's tables; before any role starts."""
-    open_store(settings)
+    """Folders, database schema and the engine's tables; before any role starts.
+
+    Raises:
+        ConfigurationError: data_dir cannot be used, or does not keep what is written there.
+        OutOfResources: it is full, or the database does not answer.
+    """
+    open_store(settings).self_test()
     upgrade(settings.database_url)
     create_tables(settings.database_url)
 
 
-def retry_job(settings: Settings, job_id: int) -> Job:
-    """Have a job tried again, by an administrator, while the node runs or not.
-
-    Raises:
-        InvalidTransition: there is nothing to retry.
-    """
-    database, engine = existing_record(settings), Engine(settings.database_url)
-    with database.write() as tx:
-        job = administration.retry(tx, job_id, at=datetime.now(UTC))
-        Dispatcher(engine)(tx, job)
-    engine.stop()
-    return job
-
-
-def cancel_job(settings: Settings, job_id: int) -> Job:
-    """End a job, by an administrator, while the node runs or not.
-
-    Raises:
-        InvalidTransition: there is no such job, or it has ended.
-    """
-    database, engine = existing_record(settings), Engine(settings.database_url)
-    with database.write() as tx:
-        works = administration.cancel(tx, job_id, at=datetime.now(UTC))
-        job = jobs.find(tx, job_id)
-    for each in works:
-        engine.cancel(each.workflow_id)
-    engine.stop()
-    if job is None:
-        raise InvalidTransition(f"there is no job {job_id}")
-    return job
-
-
-def destinations(settings: Settings) -> Mapping[str, Destination]:
-    """The configured destinations, by name."""
-    made: dict[str, Destination] = {}
-    for each in settings.destinations:
-        common = {"name": each.name, "objects": frozenset(each.objects)}
-        if isinstance(each, DicomDestination):
-            address = DicomAddress(each.ae_title, each.host, each.port)
-            made[each.name] = DESTINATION_TYPES[each.type](
-                **common, address=address, calling_ae=settings.node.ae_title
-            )
-        else:
-            made[each.name] = DESTINATION_TYPES[each.type](**common, folder=each.path)
-    return made
-
-
-class Dispatcher:
-    """Has the engine run what a job needs next, in the transaction that changed the job."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __call__(self, tx: Transaction, job: Job) -> None:
-        """Enqueue `work.of_job`; what is already enqueued stays as it is."""
-        for each in work.of_job(tx, job):
-            self.enqueue(tx, each)
-
-    def enqueue(self, tx: Transaction, each: Work) -> None:
-        """Enqueue one workflow on the queue of its name."""
-        delay_s = each.delay_s(datetime.now(UTC))
-        self._engine.enqueue(
-            tx, each.workflow, each.workflow_id, each.workflow, *each.arguments, delay_s=delay_s
-        )
-
-    def reconcile(self, database: Database) -> None:
-        """At start: enqueue what should run; what the engine knows already stays as it is."""
-        with database.write() as tx:
-            for each in work.expected(tx):
-                self.enqueue(tx, each)
-
-    def bury_the_dead(self, database: Database) -> None:
-        """Fail the jobs whose workflow the engine gave up."""
-        with database.read() as tx:
-            expected = {each.workflow_id: each for each in work.expected(tx)}
-        for dead in self._engine.dead_workflows(expected):
-            log.error("workflow dead", workflow_id=dead.workflow_id)
-            with database.write() as tx:
-                work.bury(tx, expected[dead.workflow_id], at=datetime.now(UTC), why=dead.reason)
-
-
-def run_receiver(settings: Settings) -> None:
+def run_receiver(settings: Settings, instance: int) -> None:
     """Listen, and queue every study that is complete, until told to stop."""
     from msnode.wiring.receiving import make_receiver  # noqa: PLC0415 - the others do not need pynetdicom's server
 
     stop = StopSignal()
     prepare(settings)
     database, store = Database(settings.database_url), open_store(settings)
-    arrivals, engine = Arrivals(database), Engine(settings.database_url)
-    cut_off = arrivals.close_open_associations(at=datetime.now(UTC))
-    receiver = make_receiver(settings, store, arrivals)
+    engine, name = Engine(settings.database_url), executor_id(settings, "receiver", instance)
+    engine.hold(name)
+    arrivals, dispatch = Arrivals(database, receiver=name), Dispatcher(engine)
+    cut_off = arrivals.close_open_associations(name, at=datetime.now(UTC))
+    receiver = make_receiver(settings, store, arrivals, database, dispatch)
+    assembler = Assembler(settings, database, store, arrivals, engine=engine, dispatch=dispatch)
     receiver.start()
     log.info("receiver listening", port=receiver.port, count=cut_off)
-    timers = Timers(**settings.completeness.model_dump())
-    dispatch = Dispatcher(engine)
+    looks = 0
     try:
         while not stop.wait(_ASSEMBLE_S):
-            _look_at_studies(database, arrivals, timers, dispatch)
+            assembler.look()
+            if looks % _LOOKS_AROUND == 0:
+                assembler.look_around()
+            looks += 1
     finally:
         receiver.stop()
         engine.stop()
         database.close()
 
 
-def _look_at_studies(database: Database, arrivals: Arrivals, timers: Timers, dispatch: Dispatcher) -> None:
-    try:
-        for study in arrivals.waiting_studies():
-            verdict = assess(study, datetime.now(UTC), timers)
-            if verdict.complete:
-                _queue(database, study, verdict.reason, dispatch)
-            elif verdict.next_look_at is None:
-                _hold(database, study, verdict.reason)
-    except OutOfResources as error:
-        log.warning("studies not looked at", error=error)  # the next look comes in half a second
-
-
-def _queue(database: Database, study: StudyArrivals, why: str, dispatch: Dispatcher) -> None:
-    with database.write() as tx:
-        job = jobs.find(tx, study.job_id)
-        if job is None or job.state != JobState.RECEIVING:
-            return
-        dispatch(tx, jobs.move(tx, job, JobState.QUEUED, at=datetime.now(UTC), why=why))
-    log.info("study complete", job_id=job.id, study_instance_uid=study.study_instance_uid)
-
-
-def _hold(database: Database, study: StudyArrivals, why: str) -> None:
-    """Say once why a study waits that time alone will not complete."""
-    with database.read() as tx:
-        job = jobs.find(tx, study.job_id)
-    if job is None or job.reason == why:
-        return
-    with database.write() as tx:
-        jobs.explain(tx, job, why)
-    log.warning("study held", job_id=job.id, study_instance_uid=study.study_instance_uid)
-
-
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, instance: int) -> None:
     """Read queued jobs, one at a time, until told to stop.
 
     Raises:
@@ -218,39 +129,91 @@ def run_worker(settings: Settings) -> None:
     prepare(settings)
     database, engine = Database(settings.database_url), Engine(settings.database_url)
     limits = Limits(settings.model.time_limit_s, settings.model.memory_limit_mb * 2**20)
-    child = InferenceChild(partial(make_job_reader, settings), limits)
+    child = InferenceChild(partial(make_job_reader, settings, instance), limits)
     child.start()
     dispatch = Dispatcher(engine)
-    takes = {d.name: d.objects for d in settings.destinations}
-    worker = Worker(database, child, dispatch, takes, attempts=settings.model.attempts)
-    engine.serve("worker-1", {work.JOB: worker.run}, {work.JOB: 1})
+    worker = Worker(database, child, dispatch, takes(settings), attempts=settings.model.attempts)
+    engine.serve(
+        executor_id(settings, "worker", instance),
+        {work.JOB: insistent(worker.run)},
+        {work.JOB: QueueSlots(per_process=1)},
+    )
     dispatch.reconcile(database)
-    _serve_until(stop, engine, lambda: dispatch.bury_the_dead(database), database)
+    _serve_until(stop, engine, [lambda: dispatch.bury_the_dead(database)], database)
     child.stop()
 
 
-def run_sender(settings: Settings) -> None:
-    """Deliver result sets until told to stop."""
+def run_sender(settings: Settings, instance: int) -> None:
+    """Deliver result sets, and see that they are kept, until told to stop."""
     stop = StopSignal()
     prepare(settings)
     database, engine = Database(settings.database_url), Engine(settings.database_url)
+    store, dispatch = open_store(settings), Dispatcher(engine)
     retry = RetryPolicy(**settings.retry.model_dump())
-    sender = Sender(database, open_store(settings), destinations(settings), retry, Dispatcher(engine))
-    engine.serve("sender-1", {work.DELIVER: sender.run}, {work.DELIVER: _DELIVERIES_AT_ONCE})
-    _serve_until(stop, engine, lambda: None, database)
+    there = destinations(settings)
+    sender = Sender(database, store, there, retry, dispatch)
+    verifier = Verifier(database, verifiable(there), retry, dispatch)
+    reporter = Reporter(
+        database, store, reporting_addresses(settings),
+        calling_ae=settings.node.ae_title, retry=retry, enqueue=dispatch.enqueue_report,
+    )  # fmt: skip
+    queues = {
+        work.queue_of(each.name): QueueSlots(per_process=each.concurrency, everywhere=each.concurrency)
+        for each in settings.destinations
+    }
+    engine.serve(
+        executor_id(settings, "sender", instance),
+        {
+            work.DELIVER: insistent(sender.run),
+            work.VERIFY: insistent(verifier.run),
+            work.REPORT: insistent(reporter.run),
+        },
+        queues | {work.REPORT: QueueSlots(per_process=1), _FORMER_DELIVER_QUEUE: QueueSlots(per_process=1)},
+    )
+    _serve_until(
+        stop, engine,
+        [lambda: dispatch.bury_the_dead(database), _upkeep(settings, database, store, engine)], database,
+    )  # fmt: skip
 
 
-def _serve_until(stop: StopSignal, engine: Engine, look: Callable[[], None], database: Database) -> None:
+def _upkeep(settings: Settings, database: Database, store: Store, engine: Engine) -> Callable[[], None]:
+    """What is done now and then: remove received bytes that are old, forget workflows that ended."""
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks % _LOOKS_BETWEEN_UPKEEP != 1:
+            return
+        store.sweep(older_than_s=_ABANDONED_S)
+        engine.forget_finished(_FINISHED_KEPT_S)
+        if settings.retention.received_days > 0:
+            before = datetime.now(UTC) - timedelta(days=settings.retention.received_days)
+            removed = remove_old(database, store, before=before, limit=_REMOVED_AT_ONCE)
+            if removed:
+                log.info("received bytes removed by age", count=removed)
+
+    return look
+
+
+def _serve_until(
+    stop: StopSignal, engine: Engine, looks: list[Callable[[], None]], database: Database
+) -> None:
     try:
-        look()
-        while not stop.wait(_RECONCILE_S):
-            look()
+        while True:
+            for look in looks:
+                try:
+                    look()
+                except OutOfResources as error:
+                    log.warning("could not look", error=error)
+            if stop.wait(_LOOK_S):
+                return
     finally:
         engine.stop(wait_s=_STOP_S)
         database.close()
 
 
-def make_job_reader(settings: Settings) -> Callable[[int], dict[str, Any]]:
+def make_job_reader(settings: Settings, instance: int = 1) -> Callable[[int], dict[str, Any]]:
     """In the worker's child: the model loaded, and the function that reads one job's study.
 
     Returns:
@@ -259,13 +222,22 @@ def make_job_reader(settings: Settings) -> Callable[[int], dict[str, Any]]:
     from msnode.wiring.reader import Reader, read_job  # noqa: PLC0415 - OpenVINO belongs to the child alone
 
     configure_logs(settings)
-    reader = Reader(settings)
+    _choose_gpu(instance)
+    # Hosts that share data_dir may have different processors, for which networks are compiled.
+    reader = Reader(settings, cache=settings.node.data_dir / "cache" / settings.host)
     reader.predictor()
     database, store = Database(settings.database_url), open_store(settings)
     return partial(read_job, reader, database, Arrivals(database), store)
 
 
-RUN: Mapping[str, Callable[[Settings], None]] = {
+def _choose_gpu(instance: int) -> None:
+    """Each worker of a machine has a GPU of its own, as long as there are enough; before CUDA is loaded."""
+    count = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    if count > 1:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str((instance - 1) % count))
+
+
+RUN: Mapping[str, Callable[[Settings, int], None]] = {
     "receiver": run_receiver,
     "worker": run_worker,
     "sender": run_sender,
@@ -277,9 +249,12 @@ def run_all(settings: Settings, config: Path | None) -> None:
 
     Raises:
         ConfigurationError: model, device or data_dir is not there, or a role refused to start.
+        OutOfResources: see `prepare`.
     """
     check_model(settings)
     prepare(settings)
-    open_store(settings).sweep()
     log.info("node starting", version=msnode.__version__)
-    supervise(config)
+    counts = {"receiver": 1, "worker": settings.node.workers, "sender": settings.node.senders}
+    supervise(
+        [Process(role, number) for role, count in counts.items() for number in range(1, count + 1)], config
+    )

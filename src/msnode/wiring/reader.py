@@ -8,28 +8,33 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msnode
+from msnode import faults
 from msnode.domain import Provenance
 from msnode.errors import AmbiguousSelection, InvalidTransition, NotReadable
-from msnode.pipeline import ReadingRules, read_study
+from msnode.pipeline import read_study
 from msnode.preprocess import recipes
 from msnode.preprocess.brain import LearnedBrain
-from msnode.record import deliveries, jobs
+from msnode.reading import ReadingRules
+from msnode.record import jobs
 from msnode.resultset import describe, read_result, write_result_set
 from msnode.segment.bundle import BRAIN, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.series.select import SelectionRules
 from msnode.series.volume import group_series, read_instance
 from msnode.wiring.model import bundle_folders, cache_folder, user_cache
+from msnode.wiring.revisions import former_reading, past_of, replaced_revisions, stored_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from msnode.domain import Instance, Prediction, Prepared, Series
-    from msnode.pipeline import Reading
+    from msnode.encode import Replaced
     from msnode.preprocess.brain import Extractor
+    from msnode.reading import Former, Reading
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
+    from msnode.record.jobs import Job
     from msnode.segment.bundle import Bundle
     from msnode.settings import Settings
     from msnode.store import Store
@@ -129,10 +134,11 @@ class Reader:
         started_at: datetime,
         revision: int = 0,
         replaces_sop_instance_uid: str | None = None,
-        former_selection: str | None = None,
+        former: Former | None = None,
+        replaced: Sequence[Replaced] = (),
         asked_for: bool = False,
     ) -> Reading:
-        """Read one study; see `pipeline.read_study` for `asked_for` and `former_selection`."""
+        """Read one study; see `domain.Provenance` and `pipeline.read_study` for the arguments."""
         provenance = Provenance(
             started_at=started_at,
             revision=revision,
@@ -144,7 +150,7 @@ class Reader:
         )
         return read_study(
             study, self._rules, provenance, self.predictor,
-            asked_for=asked_for, former_selection=former_selection,
+            asked_for=asked_for, former=former, replaced=replaced,
         )  # fmt: skip
 
 
@@ -162,30 +168,37 @@ def read_job(
     """
     with database.read() as tx:
         job = jobs.find(tx, job_id)
-        former = jobs.former(tx, job) if job else None
-        former_reports = (
-            [r.sop_instance_uid for r in deliveries.results_of(tx, former.id) if r.kind == "sr"]
-            if former
-            else []
-        )
-    if job is None or job.started_at is None:
-        raise InvalidTransition(f"job {job_id} was never started")
+    if job is None:
+        raise InvalidTransition(f"there is no job {job_id}")
     key = f"job-{job.id}-{job.revision}"
     if not store.has_set(key):
-        stored = arrivals.study_instances(job.study_instance_uid)
-        study = group_series(read_instance(store.blob_path(s.digest), s.digest) for s in stored)
-        reading = reader.read(
-            study,
-            started_at=job.started_at,
-            revision=job.revision,
-            replaces_sop_instance_uid=former_reports[0] if former_reports else None,
-            former_selection=former.selection_digest if former else None,
-        )
+        faults.reach("reading-began", job.study_instance_uid)
+        reading = _read(reader, database, arrivals, store, job)
         if not reading.outputs:
             return describe(reading, ())
         with store.new_set(key) as folder:
             write_result_set(reading, folder)
+            faults.reach("result-written", job.study_instance_uid)
+        faults.reach("result-committed", job.study_instance_uid)
     return read_result(store.set_path(key)) | {"result_set": key}
+
+
+def _read(reader: Reader, database: Database, arrivals: Arrivals, store: Store, job: Job) -> Reading:
+    if job.started_at is None:
+        raise InvalidTransition(f"job {job.id} was never started")
+    with database.read() as tx:
+        past = past_of(tx, job)
+    study, removed = stored_study(arrivals.study_instances(job.study_instance_uid), store)
+    if not study:
+        raise NotReadable("; ".join(removed.values()) or "nothing is stored of this study")
+    return reader.read(
+        study,
+        started_at=job.started_at,
+        revision=job.revision,
+        replaces_sop_instance_uid=past.report,
+        former=former_reading(past, store, removed),
+        replaced=replaced_revisions(past, store),
+    )
 
 
 def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:

@@ -6,21 +6,29 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from msnode.deliver.destination import RetryPolicy
 from msnode.receive.guard import Limits, Peer
 from msnode.receive.scp import Receiver, sop_class_uids
 from msnode.receive.spool import Spool
+from msnode.reporter import CommitmentDesk
 from msnode.series.pixels import same_image
+from msnode.settings import DicomDestination
+from msnode.verifier import Reports
+from msnode.wiring.destinations import reporting_addresses
 
 if TYPE_CHECKING:
     from msnode.record.arrivals import Arrivals
+    from msnode.record.database import Database
     from msnode.settings import Settings
     from msnode.store import Store
-
+    from msnode.wiring.dispatch import Dispatcher
 
 log = structlog.get_logger()
 
 
-def make_receiver(settings: Settings, store: Store, arrivals: Arrivals) -> Receiver:
+def make_receiver(
+    settings: Settings, store: Store, arrivals: Arrivals, database: Database, dispatch: Dispatcher
+) -> Receiver:
     """A receiver that is not listening yet; what the record lost in a power cut is recorded again.
 
     Raises:
@@ -34,7 +42,7 @@ def make_receiver(settings: Settings, store: Store, arrivals: Arrivals) -> Recei
         min_free_bytes=receive.min_free_mb * 2**20,
         also_accept=sop_class_uids(receive.also_accept),
     )
-    lost = spool.index_again(arrivals.known_digests())
+    lost = spool.index_again()
     if lost:
         log.warning("instances recorded again", count=lost)
     limits = Limits(
@@ -43,4 +51,24 @@ def make_receiver(settings: Settings, store: Store, arrivals: Arrivals) -> Recei
         idle_timeout_s=receive.network_timeout_s,
     )
     peers = [Peer(p.ae_title, tuple(str(a) for a in p.addresses)) for p in receive.peers]
-    return Receiver(settings.node.ae_title, receive.address, receive.port, peers, spool, limits=limits)
+    return Receiver(
+        settings.node.ae_title, receive.address, receive.port, peers, spool,
+        limits=limits,
+        commitment=_commitment_desk(settings, database, dispatch),
+        reporters=[Peer(d.ae_title, (d.host,)) for d in _committing(settings)],
+    )  # fmt: skip
+
+
+def _commitment_desk(settings: Settings, database: Database, dispatch: Dispatcher) -> CommitmentDesk:
+    reporters: dict[str, set[str]] = {}
+    for each in _committing(settings):
+        reporters.setdefault(each.ae_title, set()).add(each.name)
+    reports = Reports(database, RetryPolicy(**settings.retry.model_dump()), dispatch)
+    return CommitmentDesk(
+        database, reports.take, reporters, reporting_addresses(settings), dispatch.enqueue_report
+    )
+
+
+def _committing(settings: Settings) -> list[DicomDestination]:
+    """The destinations that confirm by storage commitment, and so may call to report."""
+    return [d for d in settings.destinations if isinstance(d, DicomDestination) and d.verify == "commitment"]

@@ -1,4 +1,4 @@
-"""Keeps the node's processes running: one child process a role, each restarted when it dies."""
+"""Keeps the node's processes running: each a child process that is restarted when it dies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,17 +16,16 @@ import structlog
 from msnode.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import FrameType
 
 log = structlog.get_logger()
 
-ROLES = ("receiver", "worker", "sender")
-
 _LOOK_S = 0.2
 _STOP_S = 20.0
 _MISUSE = 2
-_PAUSES_S = (0.5, 1, 2, 5, 10)
+_PAUSES_S = (0.5, 0.5, 1, 1, 2, 5)
 _HEALTHY_S = 30.0
 
 
@@ -49,8 +49,16 @@ class StopSignal:
         return self._event.wait(seconds)
 
 
+@dataclass(frozen=True)
+class Process:
+    """One process of a role; `instance` counts those of the role on this machine, from 1."""
+
+    role: str
+    instance: int
+
+
 class _Child:
-    """One role's process and how often it died lately."""
+    """One process and how often it died lately."""
 
     def __init__(self, role: str, command: list[str]) -> None:
         self.role = role
@@ -97,17 +105,15 @@ class _Child:
             self.process.wait()
 
 
-def supervise(config: Path | None) -> None:
-    """Run every role until SIGTERM or SIGINT; then end them, each after what it has in hand.
+def supervise(processes: Sequence[Process], config: Path | None) -> None:
+    """Run them all until SIGTERM or SIGINT; then end them, each after what it has in hand.
 
     Raises:
-        ConfigurationError: a role refused its configuration.
+        ConfigurationError: a process refused its configuration.
     """
     stop = StopSignal()
     options = ["--config", str(config)] if config else []
-    children = [
-        _Child(role, [sys.executable, "-m", "msnode", "serve", "--role", role, *options]) for role in ROLES
-    ]
+    children = [_Child(each.role, [*_command(each), *options]) for each in processes]
     try:
         for child in children:
             child.start()
@@ -121,3 +127,8 @@ def supervise(config: Path | None) -> None:
         deadline = time.monotonic() + _STOP_S
         for child in children:
             child.stop(deadline)
+
+
+def _command(process: Process) -> list[str]:
+    options = ["--role", process.role, "--instance", str(process.instance)]
+    return [sys.executable, "-m", "msnode", "serve", *options]

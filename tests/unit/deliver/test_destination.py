@@ -3,7 +3,7 @@ import pytest
 from msnode.association import Context
 from msnode.deliver import DESTINATION_TYPES
 from msnode.deliver.destination import FakeDestination, Outcome, ResultObject, RetryPolicy
-from msnode.errors import DeliveryRefused, PeerUnreachable
+from msnode.errors import DeliveryRefused, OutOfResources, PeerUnreachable
 from support.dicom_files import flair_series
 
 
@@ -15,13 +15,17 @@ def test_result_object_reads_the_meta_information_alone(tmp_path):
     assert found.sop_instance_uid.startswith("2.25.")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no DICOM at all" * 100])
+@pytest.mark.parametrize("content", [b"", b"no DICOM at all" * 100])
 def test_a_file_that_is_no_dicom_is_refused(tmp_path, content):
     path = tmp_path / "seg.dcm"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(DeliveryRefused, match=r"seg\.dcm cannot be sent"):
         ResultObject.from_file("seg", path)
+
+
+def test_a_file_that_is_not_there_may_come_back_with_its_disk(tmp_path):
+    with pytest.raises(OutOfResources, match=r"seg\.dcm cannot be read"):
+        ResultObject.from_file("seg", tmp_path / "seg.dcm")
 
 
 def test_delays_grow_to_the_longest_and_end_at_the_limit():
@@ -50,6 +54,7 @@ def test_a_very_late_attempt_has_a_delay():
         (Outcome.ALREADY_THERE, True, True),
         (Outcome.REFUSED, False, True),
         (Outcome.TRY_LATER, False, False),
+        (Outcome.UNCLEAR, False, False),
     ],
 )
 def test_outcomes(outcome, delivered, final):
@@ -62,15 +67,15 @@ def test_the_fake_answers_as_told(tmp_path):
     fake = FakeDestination(objects=frozenset({"seg"}), outcomes={second.sop_instance_uid: Outcome.REFUSED})
     assert fake.takes("seg")
     assert not fake.takes("sr")
-    assert [r.outcome for r in fake.send([first, second], attempt=1)] == [Outcome.STORED, Outcome.REFUSED]
+    assert [r.outcome for r in fake.send([first, second])] == [Outcome.STORED, Outcome.REFUSED]
     assert fake.sent == [(first.sop_instance_uid, second.sop_instance_uid)]
     fake.failure = PeerUnreachable("down")
     with pytest.raises(PeerUnreachable):
-        fake.send([first], attempt=2)
+        fake.send([first])
 
 
 def test_every_type_has_a_name_and_kinds(tmp_path):
-    assert set(DESTINATION_TYPES) == {"dicom", "folder"}
+    assert set(DESTINATION_TYPES) == {"dicom", "dicomweb", "folder"}
     made = DESTINATION_TYPES["folder"](name="share", objects=frozenset({"sr"}), folder=tmp_path)
     assert made.name == "share"
     assert made.takes("sr")

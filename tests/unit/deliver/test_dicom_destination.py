@@ -1,13 +1,15 @@
+from dataclasses import replace
+
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from msnode.association import DicomAddress
+from msnode.association import COMMITMENT, FIND, VERIFICATION, DicomAddress
 from msnode.deliver.destination import Outcome, ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination, outcome_of
 from support.dicom_files import change, flair_series
 from support.peers import answering_scp
 
-KINDS = frozenset({"seg", "sr", "overlay"})
+KINDS = frozenset(CONTEXT_OF_KIND)
 
 
 def _destination(port, objects=KINDS):
@@ -32,31 +34,29 @@ def _destination(port, objects=KINDS):
         (0x0111, Outcome.ALREADY_THERE),
     ],
 )
-def test_statuses_mean_the_same_at_every_attempt(status, outcome):
-    assert outcome_of(status, 1)[0] is outcome
-    assert outcome_of(status, 9)[0] is outcome
+def test_what_each_status_means(status, outcome):
+    assert outcome_of(status)[0] is outcome
 
 
 @pytest.mark.parametrize("status", [0xC000, 0xC123, 0xCFFF, 0xA801, 0x0211])
-def test_cannot_understand_is_tried_three_times(status):
-    assert [outcome_of(status, attempt)[0] for attempt in (1, 2, 3, 4)] == [
-        Outcome.TRY_LATER,
-        Outcome.TRY_LATER,
-        Outcome.REFUSED,
-        Outcome.REFUSED,
-    ]
+def test_cannot_understand_may_mean_a_busy_database(status):
+    assert outcome_of(status)[0] is Outcome.UNCLEAR
 
 
 def _objects(folder):
     """One object of each kind (headers of an MR image: the destination looks at the meta information)."""
-    paths = flair_series(folder, slices=3)
+    paths = flair_series(folder, slices=len(CONTEXT_OF_KIND))
     for path, (kind, context) in zip(paths, CONTEXT_OF_KIND.items(), strict=True):
         change(path, SOPClassUID=context.sop_class_uid)
         yield ResultObject.from_file(kind, path)
 
 
+def _pairs(*contexts):
+    return [(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts]
+
+
 def _supported(*kinds):
-    return [(CONTEXT_OF_KIND[k].sop_class_uid, CONTEXT_OF_KIND[k].transfer_syntax_uid) for k in kinds]
+    return _pairs(*(CONTEXT_OF_KIND[k] for k in kinds))
 
 
 def test_an_unaccepted_context_refuses_that_object_alone(tmp_path):
@@ -67,25 +67,25 @@ def test_an_unaccepted_context_refuses_that_object_alone(tmp_path):
         stored.append(event.request.AffectedSOPInstanceUID)
         return 0x0000
 
-    with answering_scp(_supported("sr", "overlay"), store=store) as port:
-        results = _destination(port).send(objects, attempt=1)
-    assert [r.outcome for r in results] == [Outcome.REFUSED, Outcome.STORED, Outcome.STORED]
+    with answering_scp(_supported("sr", "overlay", "ko"), store=store) as port:
+        results = _destination(port).send(objects)
+    assert [r.outcome for r in results] == [Outcome.REFUSED, *[Outcome.STORED] * 3]
     assert results[0].text == (
         "Segmentation Storage in Explicit VR Little Endian not accepted: abstract syntax not supported"
     )
-    assert [r.status for r in results] == [None, 0, 0]
+    assert [r.status for r in results] == [None, 0, 0, 0]
     assert [r.sop_instance_uid for r in results] == [o.sop_instance_uid for o in objects]
     assert stored == [o.sop_instance_uid for o in objects[1:]]
 
 
 def test_a_peer_that_takes_nothing_refuses_everything(tmp_path):
     with answering_scp([(MRImageStorage, ExplicitVRLittleEndian)]) as port:
-        results = _destination(port).send(list(_objects(tmp_path)), attempt=1)
+        results = _destination(port).send(list(_objects(tmp_path)))
     assert {r.outcome for r in results} == {Outcome.REFUSED}
 
 
 def test_each_object_has_its_own_answer_over_one_association(tmp_path):
-    answers = iter([0xB007, 0xA700, 0xC001])
+    answers = iter([0xB007, 0xA700, 0xC001, 0x0000])
     associations = set()
 
     def store(event):
@@ -93,11 +93,12 @@ def test_each_object_has_its_own_answer_over_one_association(tmp_path):
         return next(answers)
 
     with answering_scp(_supported(*KINDS), store=store) as port:
-        results = _destination(port).send(list(_objects(tmp_path)), attempt=3)
+        results = _destination(port).send(list(_objects(tmp_path)))
     assert [(r.outcome, r.status, r.text) for r in results] == [
         (Outcome.STORED_WITH_WARNING, 0xB007, "stored, data set does not match SOP class"),
         (Outcome.TRY_LATER, 0xA700, "out of resources"),
-        (Outcome.REFUSED, 0xC001, "cannot understand, 3 times"),
+        (Outcome.UNCLEAR, 0xC001, "cannot understand"),
+        (Outcome.STORED, 0x0000, "stored"),
     ]
     assert len(associations) == 1
 
@@ -112,14 +113,35 @@ def test_a_peer_that_goes_away_keeps_what_it_stored(tmp_path):
         return 0x0000
 
     with answering_scp(_supported(*KINDS), store=store) as port:
-        results = _destination(port).send(list(_objects(tmp_path)), attempt=1)
-    assert [r.outcome for r in results] == [Outcome.STORED, Outcome.TRY_LATER, Outcome.TRY_LATER]
+        results = _destination(port).send(list(_objects(tmp_path)))
+    assert [r.outcome for r in results] == [Outcome.STORED, *[Outcome.TRY_LATER] * 3]
     assert "association lost" in results[1].text
     assert len(seen) == 2
 
 
 def test_echo_asks_about_the_kinds_it_takes():
-    with answering_scp([*_supported("sr"), ("1.2.840.10008.1.1", "1.2.840.10008.1.2")]) as port:
+    with answering_scp([*_supported("sr"), *_pairs(VERIFICATION)]) as port:
         result = _destination(port, frozenset({"seg", "sr"})).echo()
     assert result.status == 0
     assert set(result.refusals) == {CONTEXT_OF_KIND["seg"]}
+
+
+@pytest.mark.parametrize(
+    ("verify", "offered", "confirms_by", "advice"),
+    [
+        ("commitment", [COMMITMENT, FIND], "commitment", ""),
+        ("commitment", [COMMITMENT], "commitment", ""),
+        ("commitment", [FIND], "find", 'enable commitment there, or set verify = "find"'),
+        ("commitment", [], None, 'enable one of them there, or set verify = "none"'),
+        ("find", [COMMITMENT, FIND], "find", ""),
+        ("find", [COMMITMENT], None, 'set verify = "commitment"'),
+        ("find", [], None, 'enable one of them there, or set verify = "none"'),
+        ("none", [], "none", ""),
+    ],
+)
+def test_echo_tells_how_the_destination_confirms(verify, offered, confirms_by, advice):
+    with answering_scp(_pairs(VERIFICATION, *offered)) as port:
+        result = replace(_destination(port, frozenset()), verify=verify).echo()
+    assert (result.status, result.refusals, result.confirms_by) == (0, {}, confirms_by)
+    assert result.advice.endswith(advice)
+    assert bool(result.advice) is bool(advice)

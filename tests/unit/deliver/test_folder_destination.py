@@ -20,7 +20,7 @@ def objects(tmp_path):
 
 
 def test_files_are_copied_byte_for_byte(share, objects):
-    results = share.send(objects, attempt=1)
+    results = share.send(objects)
     assert [r.outcome for r in results] == [Outcome.STORED] * 2
     assert [r.sop_instance_uid for r in results] == [o.sop_instance_uid for o in objects]
     written = {p.name: p.read_bytes() for p in share.folder.iterdir()}
@@ -28,15 +28,15 @@ def test_files_are_copied_byte_for_byte(share, objects):
 
 
 def test_the_same_object_again_is_already_there(share, objects):
-    share.send(objects, attempt=1)
-    assert {r.outcome for r in share.send(objects, attempt=2)} == {Outcome.ALREADY_THERE}
+    share.send(objects)
+    assert {r.outcome for r in share.send(objects)} == {Outcome.ALREADY_THERE}
 
 
 def test_another_content_under_one_uid_is_refused(share, objects):
-    share.send(objects, attempt=1)
+    share.send(objects)
     before = {p: p.read_bytes() for p in share.folder.iterdir()}
     change(objects[0].path, StudyDescription="changed")
-    results = share.send(objects, attempt=1)
+    results = share.send(objects)
     assert [r.outcome for r in results] == [Outcome.REFUSED, Outcome.ALREADY_THERE]
     assert {p: p.read_bytes() for p in share.folder.iterdir()} == before
 
@@ -44,7 +44,7 @@ def test_another_content_under_one_uid_is_refused(share, objects):
 def test_an_absent_folder_is_never_made(share, objects):
     share.folder.rmdir()
     with pytest.raises(PeerUnreachable, match="share"):
-        share.send(objects, attempt=1)
+        share.send(objects)
     assert not share.folder.exists()
 
 
@@ -54,15 +54,15 @@ def test_a_write_that_fails_leaves_nothing_and_is_tried_again(share, objects, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        results = share.send(objects, attempt=1)
+        results = share.send(objects)
     assert [(r.outcome, r.text) for r in results] == [
         (Outcome.TRY_LATER, "cannot write: No space left on device")
     ] * 2
     assert list(share.folder.iterdir()) == []
-    assert {r.outcome for r in share.send(objects, attempt=2)} == {Outcome.STORED}
+    assert {r.outcome for r in share.send(objects)} == {Outcome.STORED}
 
 
 def test_a_uid_never_becomes_a_path(share, objects, tmp_path):
     bad = ResultObject("overlay", objects[0].path, "1.2", "../../escaped", "1.2.840.10008.1.2.1")
-    assert share.send([bad], attempt=1)[0].outcome is Outcome.REFUSED
+    assert share.send([bad])[0].outcome is Outcome.REFUSED
     assert list(share.folder.iterdir()) == []

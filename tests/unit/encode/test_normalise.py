@@ -2,12 +2,13 @@ from io import BytesIO
 
 import pytest
 from pydicom import dcmread, dcmwrite
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from msnode.encode import normalise
-from msnode.encode.normalise import REQUIRED_EMPTY, legal_value, tolerant_values
+from msnode.encode.normalise import INHERITED, REQUIRED_EMPTY, legal_value, tolerant_values
 
 
 def header(**attributes):
@@ -194,3 +195,61 @@ def test_legal_value_gives_one_attribute_where_it_can_be_used():
     assert legal_value(source, "PatientID") == "P1"
     assert legal_value(source, "LossyImageCompressionRatio") is None
     assert legal_value(source, "StudyDate") is None
+
+
+def _item(value):
+    item = Dataset()
+    item.CodeValue = value
+    return [item]
+
+
+_VALUES = {"DA": "19800102", "TM": "1011", "CS": "O", "UI": "1.2.9", "SQ": _item("V1")}
+
+
+@pytest.mark.parametrize("keyword", INHERITED)
+def test_each_inherited_attribute_is_a_part_of_the_identity(keyword):
+    value = "+0900" if keyword == "TimezoneOffsetFromUTC" else _VALUES.get(dictionary_VR(keyword), "other")
+    changed = normalise(header(**{keyword: value}))
+    assert changed.dataset[keyword].value
+    assert changed.identity_digest != normalise(header()).identity_digest
+
+
+def test_an_attribute_inside_a_sequence_is_a_part_of_the_identity():
+    one, other = (normalise(header(RequestAttributesSequence=_item(v))) for v in ("R1", "R2"))
+    assert one.identity_digest != other.identity_digest
+
+
+def test_what_results_do_not_copy_is_no_part_of_the_identity():
+    other = header(
+        SeriesDescription="other", InstitutionName="other", SOPInstanceUID="1.2.9", PatientAge="044Y"
+    )
+    assert normalise(other).identity_digest == normalise(header()).identity_digest
+
+
+def test_the_identity_does_not_depend_on_the_character_set():
+    given = {"PatientName": "Müller^Jörg", "PatientComments": "Jörg"}
+    one, other = (normalise(header(SpecificCharacterSet=s, **given)) for s in ("ISO_IR 100", "ISO_IR 192"))
+    assert one.identity_digest == other.identity_digest
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"PatientName": "Doe^Jane ", "PatientComments": " two lines \r\n", "PatientSex": "W"},
+        {
+            "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
+            "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        },
+        {"OtherPatientIDs": ["A", "B "], "AccessionNumber": "0123456789ABCDEF0", "StudyDate": "20230231"},
+        {"RequestAttributesSequence": _item(" padded "), "OtherPatientIDsSequence": []},
+        {"StudyInstanceUID": "1.2.x", "TimezoneOffsetFromUTC": "+9", "PatientBirthTime": "10:11"},
+    ],
+)
+def test_a_result_tells_the_identity_that_it_was_given(attributes):
+    given = normalise(header(**attributes))
+    with tolerant_values():
+        buffer = BytesIO()
+        dcmwrite(buffer, given.dataset, implicit_vr=False, little_endian=True)
+    read = dcmread(BytesIO(buffer.getvalue()), force=True)
+    assert normalise(read).identity_digest == given.identity_digest

@@ -1,44 +1,24 @@
 import errno
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.filewriter import write_dataset
-from pydicom.uid import (
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    MRImageStorage,
-    RLELossless,
-)
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from msnode.domain import AssociationFacts
-from msnode.errors import NotReadable, OutOfResources
-from msnode.receive.incoming import read_filing, valid_uid
-from msnode.receive.spool import MemoryLedger, Spool
+from msnode.arrival import AssociationFacts
+from msnode.errors import OutOfResources
+from msnode.receive.intake import StoreRequest
+from msnode.receive.ledger import MemoryLedger
+from msnode.receive.spool import Spool
 from msnode.store import Store
-from support.dicom_files import enhanced_flair, flair_series
+from support.dicom_files import encoded, flair_series
 
 FACTS = AssociationFacts("a1", "SENDER", "MSNODE", "127.0.0.1", datetime(2024, 1, 2, tzinfo=UTC))
-
-
-def encoded(ds: Dataset, *, implicit: bool = False) -> bytes:
-    from pydicom.filebase import DicomBytesIO  # noqa: PLC0415 - only this function writes raw data sets
-
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
-    plain = Dataset()
-    plain.update({element.tag: element for element in ds})
-    write_dataset(buffer, plain)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -46,21 +26,12 @@ def image(tmp_path: Path) -> Dataset:
     return dcmread(flair_series(tmp_path / "in", slices=3)[2])
 
 
-def request(ds: Dataset, **command: Any) -> Any:
-    """What pynetdicom hands to a C-STORE handler."""
-    data = command.pop("data", None) or encoded(ds)
-    affected = {"AffectedSOPClassUID": ds.SOPClassUID, "AffectedSOPInstanceUID": ds.SOPInstanceUID}
-    affected |= command
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = affected["AffectedSOPClassUID"]
-    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return SimpleNamespace(
-        request=SimpleNamespace(**affected, DataSet=BytesIO(data)),
-        context=SimpleNamespace(transfer_syntax=ExplicitVRLittleEndian),
-        file_meta=meta,
-        encoded_dataset=lambda **_: data,
+def request(ds: Dataset, **command: Any) -> StoreRequest:
+    """An instance as it comes in; `command` says what the command says otherwise."""
+    as_it_should_be = StoreRequest(
+        None, str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), encoded(ds)
     )
+    return replace(as_it_should_be, **command)
 
 
 @pytest.fixture
@@ -91,9 +62,9 @@ def test_success_comes_after_bytes_and_ledger(spool, ledger, image, tmp_path: Pa
 
 
 def test_sop_class_that_was_not_negotiated_for_reading(spool, ledger, image) -> None:
-    assert spool().receive(request(image, AffectedSOPClassUID=CTImageStorage), FACTS).status == 0x0122
+    assert spool().receive(request(image, sop_class_uid=CTImageStorage), FACTS).status == 0x0122
     accepting = spool(also_accept=frozenset({CTImageStorage}))
-    assert accepting.receive(request(image, AffectedSOPClassUID=CTImageStorage), FACTS).status == 0x0000
+    assert accepting.receive(request(image, sop_class_uid=CTImageStorage), FACTS).status == 0x0000
     assert ledger.arrivals == []
 
 
@@ -101,15 +72,13 @@ def test_sop_class_that_was_not_negotiated_for_reading(spool, ledger, image) -> 
 def test_data_set_that_differs_from_the_command(spool, ledger, image, keyword: str) -> None:
     sent = request(image)
     setattr(image, keyword, "1.2.3.4")
-    data = encoded(image)
-    sent.encoded_dataset = lambda **_: data
-    assert spool().receive(sent, FACTS).status == 0xA900
+    assert spool().receive(replace(sent, data=encoded(image)), FACTS).status == 0xA900
     assert ledger.arrivals == []
 
 
 @pytest.mark.parametrize("uid", ["../../x", "1.2.03", "1" * 65, "", "1..2", "1.2\n"])
 def test_instance_uid_that_is_none_cannot_be_understood(spool, ledger, image, uid: str) -> None:
-    answer = spool().receive(request(image, AffectedSOPInstanceUID=uid), FACTS)
+    answer = spool().receive(request(image, sop_instance_uid=uid), FACTS)
     assert answer.status == 0xC000
     assert len(answer.comment) <= 64
     assert ledger.arrivals == []
@@ -134,7 +103,7 @@ def test_full_disk_while_writing_is_out_of_resources(spool, ledger, image, monke
 
 
 def test_ledger_that_cannot_write_is_out_of_resources(spool, ledger, image, monkeypatch) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OutOfResources("database locked")
 
     monkeypatch.setattr(ledger, "add", broken)
@@ -159,18 +128,74 @@ def test_known_uid_whose_bytes_were_removed_is_taken_again(spool, ledger, image,
     assert one.receive(request(image), FACTS).status == 0x0000
 
 
-def test_own_objects_are_known_by_equipment_or_uid(spool, ledger, image) -> None:
-    one = spool(same=True)
-    ledger.outputs.add(str(image.SOPInstanceUID))
+def test_refused_bytes_are_not_kept_unless_a_version_has_them(spool, ledger, image, tmp_path: Path) -> None:
+    one, store = spool(same=False), Store(tmp_path / "store")
     one.receive(request(image), FACTS)
-    ledger.outputs.clear()
+    image.PatientID = "OTHER"
+    assert one.receive(request(image), FACTS).status == 0xC000
+    assert list(store.blobs()) == [ledger.arrivals[0].digest]
+    ledger.arrivals.insert(0, replace(ledger.arrivals[0], digest=refused_digest(ledger)))
+    assert one.receive(request(image), FACTS).status == 0xC000
+    assert len(list(store.blobs())) == 2, "an earlier version's bytes are left alone"
+
+
+def refused_digest(ledger: MemoryLedger) -> str:
+    return ledger.audited[-1][1]["new_digest"]
+
+
+def test_version_that_changes_while_it_is_compared_is_compared_again(
+    spool, ledger, image, tmp_path: Path
+) -> None:
+    store, compared = Store(tmp_path / "store"), []
+    one = Spool(store, ledger, same_image=lambda known, _: compared.append(known.stem), min_free_bytes=0)
+    one.receive(request(image), FACTS)
+    first = ledger.arrivals[0]
+
+    def somebody_else_is_faster(known: Path, new: Path) -> bool:
+        compared.append(known.stem)
+        if len(compared) == 1:
+            ledger.arrivals.append(replace(first, digest=other))
+        return True
+
+    one._same_image = somebody_else_is_faster
+    image.PatientID = "THEIRS"
+    Spool(store, MemoryLedger(), same_image=lambda *_: True, min_free_bytes=0).receive(request(image), FACTS)
+    (other,) = set(store.blobs()) - {first.digest}
+    image.PatientID = "OURS"
+    assert one.receive(request(image), FACTS).status == 0x0000
+    assert compared == [first.digest, other]
+    assert ledger.arrivals[-1].replaces == other
+
+
+def test_bytes_that_retention_took_meanwhile_are_put_again(spool, ledger, image, tmp_path: Path) -> None:
+    one, store = spool(), Store(tmp_path / "store")
+    one.receive(request(image), FACTS)
+    digest = ledger.arrivals[0].digest
+    add = ledger.add
+
+    def after_retention(*arrivals, keep_bytes):
+        store.remove(digest)
+        return add(*arrivals, keep_bytes=keep_bytes)
+
+    ledger.add = after_retention
+    assert one.receive(request(image), FACTS).status == 0x0000
+    assert store.has_blob(digest)
+
+
+def test_no_memory_is_out_of_resources(spool, ledger, image) -> None:
+    assert spool().receive(request(image, data=None), FACTS).status == 0xA700
+    assert ledger.arrivals == []
+
+
+def test_own_objects_are_known_by_equipment(spool, ledger, image) -> None:
+    one = spool(same=True)
     item = Dataset()
     item.Manufacturer = "msnode"
     image.ContributingEquipmentSequence = [item]
     one.receive(request(image), FACTS)
     item.Manufacturer = "Somebody Else"
     one.receive(request(image), FACTS)
-    assert [a.own for a in ledger.arrivals] == [True, True, False]
+    assert [a.own for a in ledger.arrivals] == [True, False]
 
 
 def test_no_patient_data_in_logs_or_answers(spool, image, capsys, caplog) -> None:
@@ -185,62 +210,38 @@ def test_no_patient_data_in_logs_or_answers(spool, image, capsys, caplog) -> Non
     assert not any(secret in written for secret in ("Secret", "SECRETID", "19771231"))
 
 
-@pytest.mark.parametrize("implicit", [False, True])
-def test_cut_off_data_set_is_not_readable_wherever_it_ends(image, *, implicit: bool) -> None:
-    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    data = encoded(image, implicit=implicit)
-    assert read_filing(data, syntax).modality == "MR"
-    pixels = len(image.PixelData)
-    for end in (0, 1, 50, 200, len(data) - pixels - 3, len(data) - pixels, len(data) - 1):
-        with pytest.raises(NotReadable):
-            read_filing(data[:end], syntax)
-
-
-def test_cut_off_encapsulated_pixel_data_is_not_readable(image) -> None:
-    image.compress(RLELossless, generate_instance_uid=False)
-    data = encoded(image)
-    assert read_filing(data, RLELossless).frame_count == 1
-    for cut in (1, 8, 20, 500):
-        with pytest.raises(NotReadable):
-            read_filing(data[:-cut], RLELossless)
-
-
-def test_no_pixel_data_is_readable_but_unsuitable(image) -> None:
-    del image.PixelData
-    assert read_filing(encoded(image), ExplicitVRLittleEndian).sop_class_uid == MRImageStorage
-
-
-def test_place_is_known_only_for_a_classic_plane(image, tmp_path: Path) -> None:
-    enhanced = dcmread(enhanced_flair(tmp_path / "e.dcm"))
-    filing = read_filing(encoded(enhanced), ExplicitVRLittleEndian)
-    assert (filing.frame_count, filing.slice_position_mm) == (12, None)
-    image.ImageOrientationPatient = [0, 0, 0, 0, 0, 0]
-    assert read_filing(encoded(image), ExplicitVRLittleEndian).slice_position_mm is None
-    del image.ImagePositionPatient
-    assert read_filing(encoded(image), ExplicitVRLittleEndian).slice_position_mm is None
-
-
-@given(data=st.binary(max_size=300), implicit=st.booleans())
-def test_noise_is_not_readable(*, data: bytes, implicit: bool) -> None:
-    with pytest.raises(NotReadable):
-        read_filing(data, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
-
-
-@pytest.mark.parametrize("uid", ["1.2.840.10008.1.1", "2.25.0", "0.1"])
-def test_valid_uid(uid: str) -> None:
-    assert valid_uid(uid)
-
-
 def test_bytes_without_a_record_are_recorded_at_the_next_start(spool, ledger, image) -> None:
     one = spool()
     one.receive(request(image), FACTS)
     (arrival,) = ledger.arrivals
-    assert one.index_again({arrival.digest}) == 0
+    assert one.index_again() == 0
     ledger.arrivals.clear()
-    assert one.index_again(set()) == 1
+    assert one.index_again() == 1
     (again,) = ledger.arrivals
     assert again.association_id.startswith("lost-")
     same = {"association_id", "received_at"}
     assert {k: v for k, v in vars(again).items() if k not in same} == {
         k: v for k, v in vars(arrival).items() if k not in same
     }
+
+
+def test_only_bytes_from_about_the_last_record_on_are_looked_at(spool, ledger, image, tmp_path: Path) -> None:
+    one, store = spool(), Store(tmp_path / "store")
+    for number in (1, 2, 3):
+        image.SOPInstanceUID = f"1.2.3.{number}"
+        one.receive(request(image), FACTS)
+    old, lost, last = ledger.arrivals
+    os.utime(store.blob_path(old.digest), times=2 * (last.received_at.timestamp() - 7200,))
+    ledger.arrivals[:] = [last]
+    assert one.index_again() == 1
+    assert {a.digest for a in ledger.arrivals} == {last.digest, lost.digest}
+
+
+def test_damaged_bytes_without_a_record_do_not_keep_the_node_from_starting(
+    spool, ledger, image, tmp_path: Path
+) -> None:
+    one, store = spool(), Store(tmp_path / "store")
+    one.receive(request(image), FACTS)
+    ledger.arrivals.clear()
+    store.blob_path("ab" * 32).write_bytes(b"damaged")
+    assert one.index_again() == 1

@@ -1,21 +1,22 @@
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from msnode.domain import Arrival, AssociationFacts
-from msnode.record import deliveries, jobs
+from msnode.arrival import Arrival, AssociationFacts
+from msnode.record import deliveries, jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.deliveries import Result
+from msnode.record.deliveries import Result, Takes
 from msnode.record.jobs import JobState
 
 
 class Record:
     """A fresh record with shorthands; `at(s)` is s seconds into the story."""
 
-    def __init__(self, folder):
-        self.url = f"sqlite:///{folder / 'm.db'}"
+    def __init__(self, url):
+        self.url = url
         self.database = Database(self.url)
         self.arrivals = Arrivals(self.database)
 
@@ -53,8 +54,11 @@ class Record:
         return Arrival(**{**facts, **changes})
 
     def add(self, number=1, **changes):
+        """An instance; other bytes than those known show the same image."""
         arrival = self.arrival(number, **changes)
-        self.arrivals.add(arrival)
+        known = self.arrivals.add(arrival).get(arrival.sop_instance_uid)
+        if known is not None:
+            assert self.arrivals.add(replace(arrival, replaces=known)) == {}
         return arrival
 
     def jobs(self):
@@ -81,6 +85,7 @@ class Record:
         """A job with a SEG and an SR on their way."""
         job = self.running()
         takes = {"pacs": ["seg", "sr"], "archive": ["sr"]} if takes is None else takes
+        takes = {n: t if isinstance(t, Takes) else Takes(frozenset(t)) for n, t in takes.items()}
         with self.database.write() as tx:
             return deliveries.finish(
                 tx, job, [self.result("seg"), self.result("sr")], takes,
@@ -94,16 +99,63 @@ class Record:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
+def migrated_file(tmp_path_factory):
     """A migrated file to copy, because migrating takes its time."""
     path = tmp_path_factory.mktemp("record") / "m.db"
     upgrade(f"sqlite:///{path}")
     return path
 
 
+@pytest.fixture(scope="session")
+def migrated_database(postgres):
+    """A migrated PostgreSQL database for one test after the other, because making one takes its time."""
+    url = postgres.new_database()
+    upgrade(url)
+    return url
+
+
+def _emptied(url):
+    database = Database(url)
+    with database.write() as tx:
+        for table in reversed(schema.metadata.sorted_tables):
+            tx.execute(table.delete())
+        tx.exec_driver_sql(
+            "SELECT setval(oid::regclass, 1, false) FROM pg_class "
+            "WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"
+        )
+    database.close()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """An empty record of this version; its tables stay as they are."""
+    if request.param == "postgresql":
+        return _emptied(request.getfixturevalue("migrated_database"))
+    shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "m.db")
+    return f"sqlite:///{tmp_path / 'm.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def blank_url(request, tmp_path):
+    """A database that holds nothing, not even tables, and belongs to this test alone."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres").new_database()
+    return f"sqlite:///{tmp_path / 'm.db'}"
+
+
 @pytest.fixture
-def record(tmp_path, empty_database):
-    shutil.copy(empty_database, tmp_path / "m.db")
-    record = Record(tmp_path)
+def record(url):
+    """A fresh record on each database that is taken."""
+    record = Record(url)
+    yield record
+    record.database.close()
+
+
+@pytest.fixture
+def own_record(blank_url):
+    """A fresh record of which a test may change the tables."""
+    upgrade(blank_url)
+    record = Record(blank_url)
     yield record
     record.database.close()

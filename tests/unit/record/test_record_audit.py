@@ -1,12 +1,20 @@
-import pytest
+import threading
 
-from msnode.record import audit
+import pytest
+import sqlalchemy as sa
+
+from msnode.record import audit, schema
+
+
+def add(record, event, seconds=0, **facts):
+    with record.database.write() as tx:
+        audit.append(tx, event, at=record.at(seconds), facts=facts)
 
 
 @pytest.fixture
 def trail(record):
     for number in range(1, 6):
-        record.arrivals.audit("version replaced", at=record.at(number), sop_instance_uid=f"1.2.{number}")
+        add(record, "version replaced", number, sop_instance_uid=f"1.2.{number}")
     return record
 
 
@@ -17,7 +25,7 @@ def verify(record):
 
 def test_untouched_chain_is_valid_also_when_empty(record):
     assert verify(record) is None
-    record.arrivals.audit("association refused", at=record.at(), calling_ae="Ä", count=3, own=True)
+    add(record, "association refused", calling_ae="Ä", count=3, own=True)
     assert verify(record) is None
 
 
@@ -42,3 +50,18 @@ def test_line_put_in_with_a_digest_of_its_own_is_found(trail):
         tx.exec_driver_sql("UPDATE audit SET id = id + 1 WHERE id = 5")
         tx.exec_driver_sql("INSERT INTO audit SELECT 5, at, event, facts, 'forged' FROM audit WHERE id = 4")
     assert verify(trail) == 5
+
+
+def test_lines_added_at_once_by_many_keep_the_chain(record):
+    def add_some(thread):
+        for number in range(5):
+            add(record, "test", thread=thread, number=number)
+
+    threads = [threading.Thread(target=add_some, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verify(record) is None
+    with record.database.read() as tx:
+        assert tx.execute(sa.select(sa.func.count()).select_from(schema.audit)).scalar() == 30

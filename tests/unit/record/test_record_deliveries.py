@@ -2,7 +2,7 @@ import pytest
 
 from msnode.errors import InvalidTransition
 from msnode.record import deliveries, jobs
-from msnode.record.deliveries import DeliveryState
+from msnode.record.deliveries import DeliveryState, Takes, Verify
 from msnode.record.jobs import JobState
 
 
@@ -101,9 +101,12 @@ def test_finish_by_a_worker_that_lost_the_job_leaves_nothing(record):
     with record.database.write() as tx:
         jobs.start(tx, 1, at=record.at(900))
     with pytest.raises(InvalidTransition), record.database.write() as tx:
-        deliveries.finish(tx, old, [record.result("sr")], {"pacs": ["sr"]}, at=record.at(), why="")
+        deliveries.finish(
+            tx, old, [record.result("sr")], {"pacs": Takes(frozenset({"sr"}))}, at=record.at(), why=""
+        )
     assert states(record) == []
-    assert not record.arrivals.is_output("2.25.2")
+    with record.database.read() as tx:
+        assert deliveries.results_of(tx, old.id) == ()
 
 
 def test_one_uid_never_has_two_contents(record):
@@ -117,3 +120,102 @@ def test_one_uid_never_has_two_contents(record):
         record.database.write() as tx,
     ):
         deliveries.finish(tx, other, [record.result("sr", "cd" * 32)], {}, at=record.at(), why="")
+
+
+BY_COMMITMENT = {
+    "pacs": Takes(frozenset({"seg", "sr"}), Verify.COMMITMENT),
+    "archive": Takes(frozenset({"sr"})),
+}
+
+
+def unconfirmed(record, destination="pacs"):
+    with record.database.read() as tx:
+        return deliveries.unconfirmed(tx, 1, destination)
+
+
+def test_delivered_and_committed_are_two_states(record):
+    record.delivering(takes=BY_COMMITMENT)
+    deliver_all(record, "pacs", "archive")
+    assert record.job().state == JobState.DELIVERED
+    assert "pacs" in record.job().reason
+    assert "archive" not in record.job().reason
+    for delivery in unconfirmed(record):
+        assert record.job().state == JobState.DELIVERED
+        with record.database.write() as tx:
+            deliveries.committed(tx, delivery, at=record.at(400), note="committed")
+    assert record.job().state == JobState.COMPLETED
+    assert [state for name, _, state in states(record) if name == "pacs"] == [DeliveryState.COMMITTED] * 2
+
+
+def test_what_a_destination_did_not_keep_is_sent_again(record):
+    record.delivering(takes=BY_COMMITMENT)
+    deliver_all(record, "pacs", "archive")
+    seg, sr = unconfirmed(record)
+    with record.database.write() as tx:
+        deliveries.committed(tx, sr, at=record.at(400), note="committed")
+        deliveries.send_again(tx, seg, at=record.at(400), note="no such object", next_try_at=record.at(405))
+    assert record.job().state == JobState.DELIVERING
+    (again,) = pending(record, "pacs")
+    assert (again.result.kind, again.attempts, again.next_try_at) == ("seg", 1, record.at(405))
+    assert again.answers == seg.answers
+
+
+def test_a_confirmed_object_is_not_unconfirmed_by_a_late_word(record):
+    record.delivering(takes=BY_COMMITMENT)
+    deliver_all(record, "pacs", "archive")
+    seg, _ = unconfirmed(record)
+    with record.database.write() as tx:
+        deliveries.committed(tx, seg, at=record.at(400), note="committed")
+        deliveries.send_again(tx, seg, at=record.at(401), note="late", next_try_at=record.at(405))
+        deliveries.ask_later(tx, seg, at=record.at(402), note="late", next_try_at=record.at(405))
+        deliveries.delivered(tx, seg, at=record.at(403))
+    assert ("pacs", "seg", DeliveryState.COMMITTED) in states(record)
+
+
+def test_a_destination_that_can_confirm_nothing_ends_the_job_and_says_so(record):
+    record.delivering(takes={"pacs": Takes(frozenset({"sr"}), Verify.FIND)})
+    deliver_all(record, "pacs")
+    (sr,) = unconfirmed(record)
+    with record.database.write() as tx:
+        deliveries.cannot_confirm(tx, sr, at=record.at(400), note="it offers no C-FIND")
+    assert record.job().state == JobState.COMPLETED
+    assert "pacs cannot confirm what it has: it offers no C-FIND" in record.job().reason
+
+
+def test_only_answers_of_the_destination_itself_are_counted_as_such(record):
+    record.delivering()
+    (delivery,) = pending(record, "archive")
+    with record.database.write() as tx:
+        deliveries.postpone(tx, delivery, at=record.at(), note="no route", next_try_at=record.at(5))
+        deliveries.postpone(
+            tx, delivery, at=record.at(), note="cannot understand", status=0xC000, next_try_at=record.at(5)
+        )
+    (delivery,) = pending(record, "archive")
+    assert (delivery.attempts, delivery.answers) == (2, 1)
+
+
+def _revision(record):
+    record.add(2, seconds=500)
+    record.move(JobState.QUEUED, job_id=2)
+    with record.database.write() as tx:
+        later = jobs.start(tx, 2, at=record.at(600))
+        deliveries.withdraw_former(tx, later, at=record.at(610))
+
+
+def test_a_revision_withdraws_what_was_not_sent_at_all(record):
+    record.delivering()
+    _revision(record)
+    assert (record.job().state, record.job().reason) == (
+        JobState.CANCELLED,
+        "replaced by revision 1 before anything was sent",
+    )
+    assert pending(record, "pacs") == ()
+
+
+def test_a_revision_withdraws_the_rest_of_what_was_sent_in_part(record):
+    record.delivering()
+    deliver_all(record, "archive")
+    _revision(record)
+    assert record.job().state == JobState.COMPLETED
+    assert ("pacs", "sr", DeliveryState.CANCELLED) in states(record)
+    assert ("archive", "sr", DeliveryState.DELIVERED) in states(record)

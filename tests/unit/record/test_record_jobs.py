@@ -59,12 +59,13 @@ def test_identity_of_a_job_is_no_fact_to_set(record):
         record.move(JobState.QUEUED, revision=3)
 
 
-def test_start_sets_the_recorded_start_once_and_counts_attempts(record):
+def test_start_sets_the_recorded_start_once_and_counts_interruptions_apart(record):
     first = record.running()
     assert (first.attempts, first.started_at) == (1, record.at(210))
     with record.database.write() as tx:
         second = jobs.start(tx, 1, at=record.at(900), runtime="openvino-cpu-f32")
-    assert (second.state, second.attempts, second.started_at) == (JobState.RUNNING, 2, record.at(210))
+    assert (second.state, second.attempts, second.interruptions) == (JobState.RUNNING, 1, 1)
+    assert second.started_at == record.at(210)
     assert record.job().runtime == "openvino-cpu-f32"
 
 
@@ -91,6 +92,29 @@ def test_requeue_counts(record):
     with record.database.write() as tx:
         jobs.requeue(tx, job, at=record.at(), why="inference child ended")
     assert (record.job().state, record.job().requeues, record.job().attempts) == (JobState.QUEUED, 1, 1)
+
+
+def test_an_attempt_that_was_not_the_jobs_own_failure_is_not_counted(record):
+    job = record.running()
+    with record.database.write() as tx:
+        later = jobs.requeue(tx, job, at=record.at(300), why="disk full", counted=False, delay_s=30)
+    assert later == record.job()
+    assert (later.attempts, later.not_before) == (0, record.at(330))
+    with record.database.write() as tx:
+        again = jobs.start(tx, 1, at=record.at(340))
+    assert (again.attempts, again.not_before) == (1, None)
+
+
+def test_revisions_are_read_in_order(record):
+    first = record.running()
+    record.add(2, seconds=300)
+    second = record.move(JobState.QUEUED, job_id=2)
+    with record.database.read() as tx:
+        assert jobs.awaits_former(tx, second)
+        assert not jobs.awaits_former(tx, first)
+    record.move(JobState.FAILED)
+    with record.database.read() as tx:
+        assert not jobs.awaits_former(tx, second)
 
 
 def test_list_is_newest_first_filtered_and_limited(record):

@@ -1,4 +1,5 @@
 from msnode.record import deliveries, jobs, work
+from msnode.record.deliveries import Takes, Verify
 from msnode.record.jobs import JobState
 
 
@@ -22,7 +23,7 @@ def test_queued_and_running_jobs_need_their_reading(record):
     job = record.running()
     (reading,) = expected(record)
     assert (reading.workflow_id, reading.workflow, reading.arguments) == ("job:1:0", "job", (1,))
-    assert reading.delay_s(record.at()) == 0
+    assert work.delay_s(reading.not_before, record.at()) == 0
     with record.database.write() as tx:
         jobs.requeue(tx, job, at=record.at(), why="test")
     assert ids(record) == ["job:1:0:1"]
@@ -41,16 +42,16 @@ def test_postponed_delivery_comes_later_under_the_next_number(record):
         for delivery in deliveries.pending(tx, 1, "pacs"):
             deliveries.postpone(tx, delivery, at=record.at(), note="", next_try_at=record.at(30))
     (again,) = expected(record)
-    assert again.workflow_id == "deliver:1:0:pacs:2"
-    assert again.delay_s(record.at(10)) == 20
-    assert again.delay_s(record.at(31)) == 0
+    assert again.workflow_id == "deliver:1:0:pacs:3"
+    assert work.delay_s(again.not_before, record.at(10)) == 20
+    assert work.delay_s(again.not_before, record.at(31)) == 0
 
 
 def test_reading_that_the_engine_gave_up_fails_its_job(record):
     record.running()
     (reading,) = expected(record)
     with record.database.write() as tx:
-        work.bury(tx, reading, at=record.at(), why="its process died each time it ran")
+        work.bury(tx, reading.workflow_id, at=record.at(), why="its process died each time it ran")
     assert (record.job().state, record.job().reason) == (
         JobState.FAILED,
         "its process died each time it ran",
@@ -61,7 +62,7 @@ def test_delivery_that_the_engine_gave_up_is_dead(record):
     record.delivering(takes={"pacs": ["sr"]})
     (sending,) = expected(record)
     with record.database.write() as tx:
-        work.bury(tx, sending, at=record.at(), why="OSError")
+        work.bury(tx, sending.workflow_id, at=record.at(), why="OSError")
     assert record.job().state == JobState.FAILED
 
 
@@ -70,5 +71,44 @@ def test_burying_what_was_requeued_since_does_nothing(record):
     (reading,) = expected(record)
     with record.database.write() as tx:
         jobs.requeue(tx, job, at=record.at(), why="test")
-        work.bury(tx, reading, at=record.at(), why="test")
+        work.bury(tx, reading.workflow_id, at=record.at(), why="test")
     assert record.job().state == JobState.QUEUED
+
+
+def test_what_is_not_a_jobs_workflow_is_not_buried(record):
+    record.running()
+    with record.database.write() as tx:
+        for other in ("report:1", "job:", "job:one:0", "else:1:0"):
+            work.bury(tx, other, at=record.at(), why="test")
+    assert record.job().state == JobState.RUNNING
+
+
+def test_each_destination_has_a_queue_of_its_own_and_the_jobs_priority(record):
+    record.delivering(priority=jobs.Priority.STAT)
+    assert {(w.queue, w.priority) for w in expected(record)} == {("deliver-archive", 1), ("deliver-pacs", 1)}
+
+
+def test_what_a_destination_has_to_confirm_is_a_workflow(record):
+    record.delivering(takes={"pacs": Takes(frozenset({"sr"}), Verify.FIND)})
+    with record.database.write() as tx:
+        (sr,) = deliveries.pending(tx, 1, "pacs")
+        deliveries.delivered(tx, sr, at=record.at(300))
+    (verify,) = expected(record)
+    assert (verify.workflow_id, verify.workflow, verify.queue) == (
+        "verify:1:0:pacs:1", "verify", "deliver-pacs",
+    )  # fmt: skip
+    with record.database.write() as tx:
+        deliveries.ask_later(tx, sr, at=record.at(301), note="not found", next_try_at=record.at(330))
+    (verify,) = expected(record)
+    assert verify.workflow_id == "verify:1:0:pacs:2"
+    assert work.delay_s(verify.not_before, record.at(310)) == 20
+
+
+def test_a_verification_that_the_engine_gave_up_ends_the_job_with_a_word(record):
+    record.delivering(takes={"pacs": Takes(frozenset({"sr"}), Verify.FIND)})
+    with record.database.write() as tx:
+        (sr,) = deliveries.pending(tx, 1, "pacs")
+        deliveries.delivered(tx, sr, at=record.at(300))
+        work.bury(tx, "verify:1:0:pacs:1", at=record.at(310), why="KeyError")
+    assert record.job().state == JobState.COMPLETED
+    assert "KeyError" in record.job().reason

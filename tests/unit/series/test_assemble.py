@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msnode.domain import SeriesArrivals, StudyArrivals
+from msnode.arrival import SeriesArrivals, StudyArrivals
 from msnode.series.assemble import Timers, Verdict, assess, evenly_spaced
 
 START = datetime(2024, 1, 2, 10, 0, tzinfo=UTC)
@@ -66,17 +67,31 @@ def test_series_has_its_own_timer() -> None:
     assert not assess(one, at(31), TIMERS).complete
 
 
-@pytest.mark.parametrize("seconds", [5, 60, 3600, 10**6])
-def test_interrupted_series_is_never_complete(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [5, 60, 599])
+def test_an_interrupted_series_waits_for_its_sender(seconds: float) -> None:
     verdict = assess(study(series(), series("1.2.2", interrupted=True)), at(seconds), TIMERS)
     assert not verdict.complete
-    assert verdict.next_look_at is None
+    assert verdict.held
+    assert verdict.next_look_at == at(600)
     assert "interrupted" in verdict.reason
     assert [s.complete for s in verdict.series][1] is False
 
 
+def test_what_nobody_sends_again_is_read_as_it_is() -> None:
+    verdict = assess(study(series(), series("1.2.2", interrupted=True)), at(600), TIMERS)
+    assert verdict.complete
+    assert "cut off" in verdict.reason
+    assert "600 s" in verdict.reason
+
+
+def test_the_sender_has_its_time_from_the_moment_that_the_node_is_back() -> None:
+    cut_off = replace(series(interrupted=True), interrupted_at=at(5000))
+    assert not assess(study(cut_off), at(5599), TIMERS).complete
+    assert assess(study(cut_off), at(5600), TIMERS).complete
+
+
 def test_completed_again_on_a_released_association() -> None:
-    assert not assess(study(series(positions=EVEN[:7], interrupted=True)), at(1000), TIMERS).complete
+    assert not assess(study(series(positions=EVEN[:7], interrupted=True)), at(500), TIMERS).complete
     assert assess(study(series(last=995)), at(1000), TIMERS).complete
 
 

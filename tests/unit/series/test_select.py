@@ -1,5 +1,6 @@
 """The FLAIR rules: one row a case. To change a rule, change a row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pydicom.uid import (
 )
 
 from msnode.domain import FLAIR, Instance, Selection, Series
-from msnode.errors import AmbiguousSelection, NoEligibleSeries
+from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.select import SelectionRules, select
 from msnode.series.volume import group_series, read_instance
 from support.dicom_files import enhanced_flair, flair_series
@@ -263,6 +264,22 @@ def test_enhanced_values_come_from_functional_groups(tmp_path: Path) -> None:
     assert selection.refusal is None
     assert "3D sagittal, 60 slices" in selection.reason
     assert series.instances[0].sop_class_uid == EnhancedMRImageStorage
+
+
+def test_a_flair_of_which_a_part_is_missing_is_neither_read_nor_passed_over_for_another() -> None:
+    cut, whole = replace(made("FLAIR", slices=2), missing="18 of 20 are missing"), made("FLAIR", uid="1.2.2")
+    selection = select([cut, whole])
+    assert isinstance(selection.refusal, NotReadable)
+    assert (str(selection.refusal), selection.asked_for) == ("18 of 20 are missing", True)
+    assert not selection.series
+    reasons = {p.series_instance_uid: p.reason for p in selection.passed_over}
+    assert reasons == {"1.2.1": "18 of 20 are missing", "1.2.2": "a part of another FLAIR is missing"}
+
+
+@pytest.mark.parametrize("description", ["Ax T1", "Ax FLAIR post Gd", "FLAIR localizer"])
+def test_what_would_not_be_read_anyway_may_be_missing(description: str) -> None:
+    cut, whole = replace(made(description, slices=2), missing="gone"), made("FLAIR", uid="1.2.2")
+    assert select([cut, whole]).series[FLAIR] is whole
 
 
 def test_malformed_numbers_do_not_stop_the_selection() -> None:

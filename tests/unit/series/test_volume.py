@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from msnode.domain import Series
-from msnode.errors import NotAVolume, NotReadable, Rejected
+from msnode.errors import NotAVolume, NotReadable, OutOfResources, Rejected
 from msnode.series.pixels import codestream_size, decode, same_image
 from msnode.series.volume import group_series, read_instance, to_volume
 from support.dicom_files import change, change_all, enhanced_flair, flair_series, head_pixels
@@ -213,6 +214,19 @@ def test_not_dicom_is_not_readable(tmp_path: Path) -> None:
 def test_absent_file_is_not_readable(tmp_path: Path) -> None:
     with pytest.raises(NotReadable, match="cannot be read"):
         read_instance(tmp_path / "gone.dcm")
+
+
+def test_a_machine_that_fails_says_nothing_of_the_file(tmp_path: Path) -> None:
+    paths = flair_series(tmp_path, slices=3, rows=8, columns=8)
+    assert decode(paths[0]).shape == (1, 8, 8)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))  # no file can be opened
+    try:
+        for attempt in (lambda: decode(paths[0]), lambda: same_image(paths[0], paths[0])):
+            with pytest.raises(OutOfResources, match="Too many open files"):
+                attempt()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])

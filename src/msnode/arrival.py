@@ -1,0 +1,93 @@
+"""Frozen types of what comes in, before anything of it is read: associations, instances, studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True)
+class AssociationFacts:
+    """One association a peer opened to the node; times are UTC."""
+
+    association_id: str
+    calling_ae: str
+    called_ae: str
+    address: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One instance as it came in, made durable under `digest`.
+
+    Attributes:
+        digest: SHA-256 of the stored bytes.
+        patient_key: (issuer of patient ID, patient ID), either may be empty.
+        slice_position_mm: Image Position projected on the stack's normal, mm; None where the header
+            has no plane or the instance has several frames.
+        own: made by a node (Contributing Equipment or known UID): never starts a job.
+        received_at: UTC.
+        replaces: digest of the version that these bytes were found to show the same image as, where the
+            instance is known with other bytes.
+    """
+
+    digest: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    modality: str
+    patient_key: tuple[str, str]
+    slice_position_mm: float | None
+    frame_count: int
+    own: bool
+    association_id: str
+    received_at: datetime
+    replaces: str | None = None
+
+
+@dataclass(frozen=True)
+class SeriesArrivals:
+    """What has arrived of one series.
+
+    Attributes:
+        slice_positions_mm: one entry an instance that has a position.
+        instance_count: distinct SOP instances.
+        last_at: when the last instance came, UTC.
+        interrupted: the last association that brought instances of it ended by abort or loss.
+        interrupted_at: when that was noticed, UTC; None where it was not, or nobody knows.
+    """
+
+    series_instance_uid: str
+    slice_positions_mm: tuple[float, ...]
+    instance_count: int
+    last_at: datetime
+    interrupted: bool
+    interrupted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class StudyArrivals:
+    """What has arrived of one study whose job waits for it to be complete.
+
+    Attributes:
+        job_id: the waiting job.
+        revision: the job's revision; late slices of a study already read make revision 1, 2, …
+        open_associations: associations still open that brought instances of this study.
+    """
+
+    study_instance_uid: str
+    job_id: int
+    revision: int
+    series: tuple[SeriesArrivals, ...]
+    open_associations: int
+
+    @property
+    def last_at(self) -> datetime:
+        """When the study's last instance came, UTC."""
+        return max(s.last_at for s in self.series)

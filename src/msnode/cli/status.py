@@ -1,0 +1,37 @@
+"""`msnode status`: how the node stands, for a person at night and for monitoring."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import typer
+from rich.table import Table
+
+from msnode.cli.output import ConfigOption, JsonOption, console, print_json
+from msnode.record.overview import overview
+from msnode.settings import load_settings
+from msnode.wiring.existing import existing_record
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show counts by state and what needs a person.
+
+    Exit code 0: nothing needs a person. 1: something does, each in one line, or the record does not answer.
+    """
+    settings = load_settings(config)
+    with existing_record(settings).read() as tx:
+        found = overview(tx, now=datetime.now(UTC), alarm_after_s=settings.priority.alarm_after_s)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        table = Table("state", "jobs", box=None)
+        for state, count in found.jobs.items():
+            table.add_row(state, str(count))
+        console.print(table)
+        if found.oldest_waiting_s is not None:
+            console.print(f"oldest waiting to be read: {found.oldest_waiting_s:.0f} s", highlight=False)
+        for alarm in found.alarms:
+            console.print(alarm, markup=False, highlight=False, soft_wrap=True, style="bold")
+    if found.alarms:
+        raise typer.Exit(1)

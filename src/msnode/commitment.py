@@ -1,0 +1,226 @@
+"""Storage commitment, Push Model (PS3.4 Annex J): requests and reports as values, and as data sets.
+
+Two applications talk: the one that asks for safekeeping sends an N-ACTION with its request, the one that
+keeps the objects reports later by N-EVENT-REPORT, over this association or one that it opens itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.service_class_n import StorageCommitmentServiceClass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pynetdicom.association import Association
+    from pynetdicom.events import Event
+
+    TakeReport = Callable[["Report"], int]
+    """Takes a report of what somebody keeps; returns the status that answers it."""
+
+SOP_CLASS_UID = "1.2.840.10008.1.20.1"
+SOP_INSTANCE_UID = "1.2.840.10008.1.20.1.1"
+"""The one well-known instance of the class (PS3.4 J.3.5)."""
+REQUEST_ACTION = 1
+ALL_KEPT, SOME_FAILED = 1, 2
+"""Event types (PS3.4 Table J.3-2)."""
+
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+NO_SUCH_INSTANCE = 0x0112
+NO_SUCH_EVENT = 0x0113
+INVALID_ARGUMENT = 0x0115
+NO_SUCH_CLASS = 0x0118
+CLASS_INSTANCE_CONFLICT = 0x0119
+NO_SUCH_ACTION = 0x0123
+NOT_AUTHORISED = 0x0124
+
+_REASONS = {
+    0x0110: "processing failure",
+    0x0112: "no such object",
+    0x0119: "class and instance do not match",
+    0x0122: "SOP class not supported",
+    0x0131: "duplicate Transaction UID",
+    0x0213: "resource limitation",
+}
+
+
+def reason_text(reason: int) -> str:
+    """A Failure Reason (PS3.3 C.14.1.1) in words, with its number."""
+    return f"{_REASONS.get(reason, 'unknown reason')} (0x{reason:04X})"
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """One object, as a request or a report names it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody is asked to keep."""
+
+    transaction_uid: str
+    instances: tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a request; an object that was asked for may be in neither list.
+
+    Attributes:
+        kept: objects whose safekeeping was accepted.
+        failed: object → Failure Reason.
+    """
+
+    transaction_uid: str
+    kept: tuple[Reference, ...]
+    failed: Mapping[Reference, int] = field(default_factory=dict)
+
+    @property
+    def event_type(self) -> int:
+        """What it is announced as."""
+        return SOME_FAILED if self.failed else ALL_KEPT
+
+
+def action_information(request: Request) -> Dataset:
+    """The data set of an N-ACTION (PS3.4 Table J.3-1)."""
+    ds = Dataset()
+    ds.TransactionUID = request.transaction_uid
+    ds.ReferencedSOPSequence = [_item(each) for each in request.instances]
+    return ds
+
+
+def event_information(report: Report) -> Dataset:
+    """The data set of an N-EVENT-REPORT (PS3.4 Table J.3-2)."""
+    ds = Dataset()
+    ds.TransactionUID = report.transaction_uid
+    if report.kept:
+        ds.ReferencedSOPSequence = [_item(each) for each in report.kept]
+    if report.failed:
+        ds.FailedSOPSequence = [_item(each, FailureReason=reason) for each, reason in report.failed.items()]
+    return ds
+
+
+def read_request(event: Any) -> Request | int:
+    """The request in a pynetdicom N-ACTION event, or the status that refuses it (PS3.7 10.1.4.1.10)."""
+    asked = event.request
+    if asked.RequestedSOPClassUID != SOP_CLASS_UID:
+        return NO_SUCH_CLASS
+    if asked.RequestedSOPInstanceUID != SOP_INSTANCE_UID:
+        return NO_SUCH_INSTANCE
+    if event.action_type != REQUEST_ACTION:
+        return NO_SUCH_ACTION
+    ds = event.action_information
+    transaction, instances = _uid(ds, "TransactionUID"), tuple(_references(ds, "ReferencedSOPSequence"))
+    if not transaction or not instances:
+        return INVALID_ARGUMENT
+    return Request(transaction, tuple(dict.fromkeys(reference for reference, _ in instances)))
+
+
+def read_report(event: Any) -> Report | int:
+    """The report in a pynetdicom N-EVENT-REPORT event, or the status that refuses it (PS3.7 10.1.1.1.8).
+
+    An object in both lists counts as failed.
+    """
+    told = event.request
+    if told.AffectedSOPClassUID != SOP_CLASS_UID:
+        return NO_SUCH_CLASS
+    if told.AffectedSOPInstanceUID != SOP_INSTANCE_UID:
+        return NO_SUCH_INSTANCE
+    if event.event_type not in {ALL_KEPT, SOME_FAILED}:
+        return NO_SUCH_EVENT
+    ds = event.event_information
+    transaction = _uid(ds, "TransactionUID")
+    if not transaction:
+        return INVALID_ARGUMENT
+    failed = dict(_references(ds, "FailedSOPSequence"))
+    kept = dict.fromkeys(reference for reference, _ in _references(ds, "ReferencedSOPSequence"))
+    return Report(transaction, tuple(each for each in kept if each not in failed), failed)
+
+
+class ReportServer:
+    """Answers the reports that come over an association that this side opened.
+
+    pynetdicom serves each in a thread of its own, which changes the state by which the association knows
+    whether it may be used: a release, or the next request, may then wait for ever, and an answer that
+    comes after the release breaks the connection. Here they leave that state alone, and `close` waits
+    for the one that is being answered.
+
+    Args:
+        take_report: what to do with a report.
+    """
+
+    def __init__(self, take_report: TakeReport) -> None:
+        self._take_report = take_report
+        self._serving = threading.Lock()
+        self._sending = threading.Lock()
+        self._closed = False
+
+    def attach(self, association: Association) -> None:
+        """Serve on this association from now on; before anything is sent over it."""
+        serve_others, send = association._serve_request, association.dimse.send_msg  # noqa: SLF001 - the seam
+
+        def serve(message: Any, context_id: int) -> None:
+            if not isinstance(message, N_EVENT_REPORT):
+                serve_others(message, context_id)
+                return
+            with self._serving:
+                context = association._accepted_cx.get(context_id)  # noqa: SLF001 - as pynetdicom does
+                if context is not None and not self._closed:
+                    StorageCommitmentServiceClass(association).SCP(message, context)
+
+        def send_whole(primitive: Any, context_id: int) -> None:
+            with self._sending:  # the fragments of two messages must not mix (PS3.8 E.2)
+                send(primitive, context_id)
+
+        association._serve_request = serve  # type: ignore[assignment,method-assign]  # noqa: SLF001
+        association.dimse.send_msg = send_whole  # type: ignore[method-assign]
+
+    def answer(self, event: Event) -> tuple[int, None]:
+        """Handle an N-EVENT-REPORT; where it cannot be read and this raises, pynetdicom answers 0x0110."""
+        report = read_report(event)
+        return (report if isinstance(report, int) else self._take_report(report)), None
+
+    def pause(self) -> None:
+        """Wait for a report that is being answered: few peers take a request meanwhile."""
+        with self._serving:
+            pass
+
+    def close(self) -> None:
+        """Wait for a report that is being answered, and answer no more."""
+        with self._serving:
+            self._closed = True
+
+
+def _item(reference: Reference, **more: int) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = reference.sop_class_uid
+    item.ReferencedSOPInstanceUID = reference.sop_instance_uid
+    for keyword, value in more.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _references(ds: Dataset, keyword: str) -> Iterable[tuple[Reference, int]]:
+    """The well-formed items of a sequence, each with its Failure Reason, a general one where it has none."""
+    for item in ds.get(keyword) or ():
+        sop_class, instance = _uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID")
+        reason = item.get("FailureReason")
+        if sop_class and instance:
+            number = reason if isinstance(reason, int) else PROCESSING_FAILURE
+            yield Reference(sop_class, instance), number
+
+
+def _uid(ds: Dataset, keyword: str) -> str:
+    """A UID of the data set; empty where there is none or it is not well-formed (PS3.5 9.1)."""
+    value = ds.get(keyword)
+    return str(value) if isinstance(value, UID) and value.is_valid else ""

@@ -1,0 +1,183 @@
+"""Locks that say which executors are alive: exclusive, and free as soon as their process has died.
+
+On SQLite a file beside the database, locked by the operating system. On PostgreSQL an advisory lock of
+a session of its own, which is watched: a server that restarts forgets every lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import sqlalchemy as sa
+import structlog
+from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = structlog.get_logger()
+
+_WATCH_S = 0.5
+_TRY_S = 0.2
+_SAY_S = 10.0
+_SETTLE_S = 5.0
+_BROKEN = (sa.exc.SQLAlchemyError, OSError)
+
+
+class ExecutorLock(Protocol):
+    """One executor's lock, which one process holds at a time."""
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Wait for it so long; says whether it is held now."""
+
+    def release(self) -> None:
+        """Let another process have it."""
+
+    def is_settled(self) -> bool:
+        """Whether what the others' locks say can be trusted: a server that has just come back forgot
+        them all, and their holders need a moment.
+        """  # noqa: D205 - the reason belongs to the summary
+
+
+class ExecutorLocks:
+    """The locks of all executors that share a database.
+
+    Args:
+        engine: connections to that database. A session lock takes one of them out of the pool for good.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def of(self, executor_id: str) -> ExecutorLock:
+        """The lock of this name, not held yet."""
+        if self._engine.dialect.name == "sqlite":
+            return _FileExecutorLock(Path(str(self._engine.url.database)), executor_id)
+        return _SessionExecutorLock(self._engine, executor_id)
+
+    def is_free(self, executor_id: str) -> bool:
+        """Whether nobody holds it."""
+        if self._engine.dialect.name == "sqlite":
+            with self.borrowed(executor_id) as is_mine:
+                return is_mine
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # held until the end of the statement
+            return bool(connection.scalar(sa.func.pg_try_advisory_xact_lock(_key(executor_id))))
+
+    @contextmanager
+    def borrowed(self, executor_id: str, timeout_s: float = 0.0) -> Iterator[bool]:
+        """Hold it where it is free within so long; says whether it was."""
+        lock = self.of(executor_id)
+        is_mine = lock.acquire(timeout_s)
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                lock.release()
+
+
+class _FileExecutorLock:
+    def __init__(self, database: Path, executor_id: str) -> None:
+        self._lock = FileLock(database.with_name(f"{database.name}.{executor_id}.lock"), thread_local=False)
+
+    def acquire(self, timeout_s: float) -> bool:
+        try:
+            self._lock.acquire(timeout=timeout_s)
+        except Timeout:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def is_settled(self) -> bool:
+        return True
+
+
+class _SessionExecutorLock:
+    def __init__(self, engine: sa.Engine, executor_id: str) -> None:
+        self._engine = engine
+        self._executor_id = executor_id
+        self._key = _key(executor_id)
+        self._session: sa.Connection | None = None
+        self._watcher = threading.Thread(target=self._watch, name="executor-lock", daemon=True)
+        self._releasing = threading.Event()
+        self._unsettled_until = 0.0
+
+    def acquire(self, timeout_s: float) -> bool:
+        end = time.monotonic() + timeout_s
+        while not self._try():
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_TRY_S)
+        self._watcher.start()
+        return True
+
+    def release(self) -> None:
+        self._releasing.set()
+        self._watcher.join()
+        if self._session is not None:
+            # The server forgets the locks of a session that is gone by itself.
+            with suppress(*_BROKEN):
+                self._session.scalar(sa.func.pg_advisory_unlock(self._key))
+        self._let_go()
+
+    def is_settled(self) -> bool:
+        return time.monotonic() > self._unsettled_until
+
+    def _try(self) -> bool:
+        session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session.detach()  # the pool may close or lend out what it keeps
+        self._session = session
+        try:
+            if session.scalar(sa.func.pg_try_advisory_lock(self._key)):
+                return True
+        except _BROKEN:
+            self._let_go()
+            raise
+        self._let_go()
+        return False
+
+    def _let_go(self) -> None:
+        if self._session is not None:
+            with suppress(*_BROKEN):
+                self._session.close()
+        self._session = None
+
+    def _watch(self) -> None:
+        """Body of a thread: the lock is held as long as its session answers."""
+        while not self._releasing.wait(_WATCH_S):
+            try:
+                if self._session is not None:
+                    self._session.scalar(sa.select(1))
+            except _BROKEN as error:
+                log.warning("executor lock lost", executor_id=self._executor_id, error=error)
+                self._unsettled_until = math.inf
+                self._let_go()
+                self._regain()
+                self._unsettled_until = time.monotonic() + _SETTLE_S
+
+    def _regain(self) -> None:
+        said = 0.0
+        while not self._releasing.is_set():
+            with suppress(*_BROKEN):  # the server is not back yet
+                if self._try():
+                    log.warning("executor lock held again", executor_id=self._executor_id)
+                    return
+                # by a guard for a moment, by a session of ours that the server still believes in, or
+                # by a second process of this name
+                if time.monotonic() - said > _SAY_S:
+                    said = time.monotonic()
+                    log.error("executor lock is held by another", executor_id=self._executor_id)
+            self._releasing.wait(_WATCH_S)
+
+
+def _key(executor_id: str) -> int:
+    digest = hashlib.sha256(f"msnode executor {executor_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

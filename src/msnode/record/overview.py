@@ -1,0 +1,85 @@
+"""How the node stands: for a person at night, and for whatever watches the node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from msnode.record import jobs, schema
+from msnode.record.deliveries import DeliveryState
+from msnode.record.jobs import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from msnode.record.database import Transaction
+    from msnode.record.jobs import Job
+
+_WAITING = (JobState.QUEUED, JobState.RUNNING)
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Counts and alarms.
+
+    Attributes:
+        jobs: state → how many; states without any are left out.
+        oldest_waiting_s: age of the oldest job that is queued or being read, seconds since it was created;
+            None where none is.
+        alarms: one sentence for each thing that needs a person, at most 100.
+    """
+
+    jobs: Mapping[str, int]
+    oldest_waiting_s: float | None
+    alarms: tuple[str, ...]
+
+
+def overview(tx: Transaction, *, now: datetime, alarm_after_s: float) -> Overview:
+    """The node's state at `now`; a job that waits longer than `alarm_after_s` is an alarm."""
+    j = schema.job
+    counts = tx.execute(sa.select(j.c.state, sa.func.count()).group_by(j.c.state).order_by(j.c.state))
+    oldest = tx.execute(sa.select(sa.func.min(j.c.created_at)).where(j.c.state.in_(_WAITING))).scalar()
+    return Overview(
+        jobs={str(state): int(count) for state, count in counts},
+        oldest_waiting_s=None if oldest is None else (now - oldest).total_seconds(),
+        alarms=(*_waiting_alarms(tx, now, alarm_after_s), *_failed_alarms(tx), *_dead_alarms(tx)),
+    )
+
+
+def overdue(tx: Transaction, *, now: datetime, alarm_after_s: float) -> tuple[Job, ...]:
+    """Jobs that have waited to be read for longer than that, oldest first, at most 100."""
+    waiting = jobs.in_states(
+        tx, _WAITING, created_before=now - timedelta(seconds=alarm_after_s), limit=_SHOWN
+    )
+    return tuple(waiting)
+
+
+def _waiting_alarms(tx: Transaction, now: datetime, alarm_after_s: float) -> list[str]:
+    return [
+        f"job {job.id} has waited {(now - job.created_at).total_seconds() / 60:.0f} min to be read: {job.reason}"
+        for job in overdue(tx, now=now, alarm_after_s=alarm_after_s)
+    ]
+
+
+def _failed_alarms(tx: Transaction) -> list[str]:
+    failed = jobs.recent(tx, state=JobState.FAILED, limit=_SHOWN)
+    return [f"job {job.id} failed: {job.reason}" for job in failed]
+
+
+def _dead_alarms(tx: Transaction) -> list[str]:
+    """What a destination did not get, of jobs that still wait for another destination."""
+    d, j = schema.delivery, schema.job
+    query = (
+        sa.select(d.c.job_id, d.c.destination, sa.func.count())
+        .join_from(d, j)
+        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_([JobState.DELIVERING, JobState.DELIVERED]))
+        .group_by(d.c.job_id, d.c.destination)
+        .order_by(d.c.job_id)
+        .limit(_SHOWN)
+    )
+    return [f"job {job}: {name} did not get {count} objects" for job, name, count in tx.execute(query)]

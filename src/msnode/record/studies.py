@@ -1,0 +1,45 @@
+"""Questions about one study that the priority rules ask, and the name of its lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from msnode.record import schema
+
+if TYPE_CHECKING:
+    from msnode.record.database import Transaction
+
+
+def study_lock(study_instance_uid: str) -> str:
+    """The name under which `database.lock` guards what comes in for a study."""
+    return f"study {study_instance_uid}"
+
+
+def calling_aes(tx: Transaction, study_instance_uid: str) -> frozenset[str]:
+    """AE titles under which the study was sent."""
+    a, link = schema.association, schema.association_series
+    query = (
+        sa.select(a.c.calling_ae)
+        .distinct()
+        .join_from(a, link, link.c.association_id == a.c.association_id)
+        .join(schema.series, schema.series.c.id == link.c.series_key)
+        .join(schema.study, schema.study.c.id == schema.series.c.study_key)
+        .where(schema.study.c.study_instance_uid == study_instance_uid)
+    )
+    return frozenset(tx.execute(query).scalars())
+
+
+def one_digest_a_series(tx: Transaction, study_instance_uid: str) -> tuple[str, ...]:
+    """Of each series one instance that no node made, by the digest that names its bytes."""
+    i, s = schema.instance, schema.series
+    first = (
+        sa.select(sa.func.min(i.c.id))
+        .join_from(i, s)
+        .join(schema.study, schema.study.c.id == s.c.study_key)
+        .where(schema.study.c.study_instance_uid == study_instance_uid)
+        .where(i.c.superseded.is_(False), i.c.own.is_(False))
+        .group_by(s.c.id)
+    )
+    return tuple(tx.execute(sa.select(i.c.digest).where(i.c.id.in_(first)).order_by(i.c.id)).scalars())

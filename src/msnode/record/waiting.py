@@ -1,0 +1,136 @@
+"""The studies that are coming in: what there is of each that should be looked at now."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from msnode.arrival import SeriesArrivals, StudyArrivals
+from msnode.record import schema
+from msnode.record.jobs import JobState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from msnode.record.database import Database, Transaction
+
+_I = schema.instance
+_SERIES = schema.series
+_STUDY = schema.study
+_J = schema.job
+_A = schema.association
+_LINK = schema.association_series
+
+# An association whose row a power cut took away was cut off as well.
+_interrupted = _A.c.association_id.is_(None) | (_A.c.closed_at.is_not(None) & _A.c.released.is_(False))
+
+_OUTLINES = (
+    sa.select(
+        _J.c.id.label("job_id"),
+        _J.c.revision,
+        _J.c.study_key,
+        sa.func.max(_SERIES.c.last_at).label("last_at"),
+        sa.func.count().label("series"),
+        sa.func.sum(sa.case((_interrupted, 1), else_=0)).label("interrupted"),
+    )
+    .join_from(_J, _SERIES, _SERIES.c.study_key == _J.c.study_key)
+    .outerjoin(_A, _A.c.association_id == _SERIES.c.last_association_id)
+    .where(_J.c.state == JobState.RECEIVING)
+    .group_by(_J.c.id)
+    .order_by(_J.c.id)
+)
+_OPEN = (
+    sa.select(_SERIES.c.study_key, sa.func.count(_A.c.association_id.distinct()))
+    .join_from(_A, _LINK, _LINK.c.association_id == _A.c.association_id)
+    .join(_SERIES, _SERIES.c.id == _LINK.c.series_key)
+    .where(_A.c.closed_at.is_(None))
+    .group_by(_SERIES.c.study_key)
+)
+_SERIES_OF = (
+    sa.select(
+        _SERIES.c.id, _SERIES.c.series_instance_uid, _SERIES.c.last_at, _STUDY.c.study_instance_uid,
+        _interrupted.label("interrupted"), _A.c.closed_at,
+    )
+    .join_from(_SERIES, _STUDY)
+    .outerjoin(_A, _A.c.association_id == _SERIES.c.last_association_id)
+    .where(_STUDY.c.id == sa.bindparam("study"))
+    .order_by(_SERIES.c.id)
+)  # fmt: skip
+_POSITIONS = (
+    sa.select(_I.c.slice_position_mm)
+    .where(_I.c.series_key == sa.bindparam("series"))
+    .where(_I.c.superseded.is_(False), _I.c.own.is_(False))
+    .order_by(_I.c.id)
+)
+
+_Outline = tuple[Any, ...]
+"""What a verdict on a study depends on, besides the time and its slices: last instance, series, …"""
+
+
+class WaitingStudies:
+    """The studies whose job is in `receiving`.
+
+    What is there of a study is read when it may be complete and something about it has changed, or its
+    time has come: a look at a thousand studies that wait costs as much as one at a few.
+
+    Args:
+        database: the record.
+        quiet_s: no study is complete that had an instance less than this ago.
+
+    Raises:
+        OutOfResources: from every method, where the database cannot be used.
+    """
+
+    def __init__(self, database: Database, *, quiet_s: float = 0) -> None:
+        self._database = database
+        self._quiet = timedelta(seconds=quiet_s)
+        self._seen: dict[int, _Outline] = {}
+        self._next: dict[int, tuple[_Outline, datetime | None]] = {}
+
+    def due(self, now: datetime) -> tuple[StudyArrivals, ...]:
+        """The studies to be looked at, oldest job first; again at the next call, but for `look_again`."""
+        with self._database.read() as tx:
+            open_now = {key: int(count) for key, count in tx.execute(_OPEN)}
+            rows = tx.execute(_OUTLINES).all()
+            self._seen = {
+                r.job_id: (r.last_at, r.series, r.interrupted, open_now.get(r.study_key)) for r in rows
+            }
+            self._next = {job: look for job, look in self._next.items() if job in self._seen}
+            studies = (_study(tx, r, open_now.get(r.study_key, 0)) for r in rows if self._is_due(r, now))
+            return tuple(study for study in studies if study is not None)
+
+    def look_again(self, study: StudyArrivals, at: datetime | None) -> None:
+        """Not before this moment, or at no moment, unless something about the study changes."""
+        self._next[study.job_id] = (self._seen[study.job_id], at)
+
+    def _is_due(self, row: sa.Row[Any], now: datetime) -> bool:
+        if now < row.last_at + self._quiet:
+            return False
+        outline, at = self._next.get(row.job_id, (None, now))
+        return outline != self._seen[row.job_id] or (at is not None and at <= now)
+
+
+def _study(tx: Transaction, row: sa.Row[Any], open_associations: int) -> StudyArrivals | None:
+    """What came of a study, or None where a node made all of it."""
+    found = tx.execute(_SERIES_OF, {"study": row.study_key}).all()
+    series = tuple(s for s in (_series(tx, each) for each in found) if s is not None)
+    if not series:
+        return None
+    return StudyArrivals(found[0].study_instance_uid, row.job_id, row.revision, series, open_associations)
+
+
+def _series(tx: Transaction, row: sa.Row[Any]) -> SeriesArrivals | None:
+    """What came of one series, or None where a node made all of it."""
+    positions = tx.execute(_POSITIONS, {"series": row.id}).scalars().all()
+    if not positions:
+        return None
+    return SeriesArrivals(
+        series_instance_uid=row.series_instance_uid,
+        slice_positions_mm=tuple(p for p in positions if p is not None),
+        instance_count=len(positions),
+        last_at=row.last_at,
+        interrupted=bool(row.interrupted),
+        interrupted_at=row.closed_at if row.interrupted else None,
+    )

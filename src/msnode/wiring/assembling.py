@@ -1,0 +1,143 @@
+"""The receiver's look at what has come in: complete studies are queued, and waiting too long is an alarm."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from pydicom import dcmread
+
+from msnode import faults
+from msnode.errors import OutOfResources
+from msnode.record import jobs
+from msnode.record.database import lock
+from msnode.record.jobs import JobState, Priority
+from msnode.record.overview import overdue
+from msnode.record.studies import calling_aes, one_digest_a_series, study_lock
+from msnode.record.waiting import WaitingStudies
+from msnode.series.assemble import Timers, assess
+from msnode.series.urgency import UrgencyRule, is_urgent
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from msnode.arrival import StudyArrivals
+    from msnode.engine import Engine
+    from msnode.record.arrivals import Arrivals
+    from msnode.record.database import Database, Transaction
+    from msnode.settings import Settings
+    from msnode.store import Store
+    from msnode.wiring.dispatch import Dispatcher
+
+log = structlog.get_logger()
+
+
+class Assembler:
+    """Looks, whenever it is told to, at the studies that are coming in.
+
+    Args:
+        settings: completeness, priority.
+        database: the record.
+        store: where the instances lie; a header a series is read for the priority rules.
+        arrivals: the ledger.
+        engine: knows which other receivers live.
+        dispatch: queues a job.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: Store,
+        arrivals: Arrivals,
+        *,
+        engine: Engine,
+        dispatch: Dispatcher,
+    ) -> None:
+        self._timers = Timers(**settings.completeness.model_dump())
+        self._rules = tuple(UrgencyRule(**rule.model_dump()) for rule in settings.priority.stat)
+        self._alarm_after_s = settings.priority.alarm_after_s
+        self._database = database
+        self._store = store
+        self._arrivals = arrivals
+        self._waiting = WaitingStudies(database, quiet_s=self._timers.shortest_s)
+        self._engine = engine
+        self._dispatch = dispatch
+        self._suspects: frozenset[str] = frozenset()
+        self._alarmed: set[int] = set()
+
+    def look(self) -> None:
+        """Queue the studies that are complete; say once why another is held."""
+        try:
+            for study in self._waiting.due(datetime.now(UTC)):
+                verdict = assess(study, datetime.now(UTC), self._timers)
+                if verdict.complete:
+                    self._queue(study, verdict.reason)
+                    continue
+                if verdict.held:
+                    self._hold(study, verdict.reason)
+                self._waiting.look_again(study, verdict.next_look_at)
+        except OutOfResources as error:
+            log.warning("studies not looked at", error=error)  # the next look comes in half a second
+
+    def look_around(self) -> None:
+        """Close what dead receivers left open, and raise the alarm for jobs that wait too long."""
+        try:
+            self._close_for_the_dead()
+            self._alarm()
+        except OutOfResources as error:
+            log.warning("could not look around", error=error)
+
+    def _queue(self, study: StudyArrivals, why: str) -> None:
+        faults.reach("study-complete", study.study_instance_uid)
+        with self._database.write() as tx:
+            # An instance that comes now is read with the study, or finds it queued and makes a revision.
+            lock(tx, study_lock(study.study_instance_uid))
+            job = jobs.find(tx, study.job_id)
+            if job is None or job.state != JobState.RECEIVING:
+                return
+            priority = min(job.priority, self._priority(tx, study.study_instance_uid))
+            now = datetime.now(UTC)
+            self._dispatch(tx, jobs.move(tx, job, JobState.QUEUED, at=now, why=why, priority=priority))
+        faults.reach("study-queued", study.study_instance_uid)
+        log.info("study complete", job_id=job.id, study_instance_uid=study.study_instance_uid)
+
+    def _priority(self, tx: Transaction, study_instance_uid: str) -> Priority:
+        if not self._rules:
+            return Priority.ROUTINE
+        callers = calling_aes(tx, study_instance_uid)
+        digests = one_digest_a_series(tx, study_instance_uid)
+        urgent = is_urgent(self._rules, callers, [self._header(digest) for digest in digests])
+        return Priority.STAT if urgent else Priority.ROUTINE
+
+    def _header(self, digest: str) -> Dataset:
+        return dcmread(self._store.blob_path(digest), stop_before_pixels=True)
+
+    def _hold(self, study: StudyArrivals, why: str) -> None:
+        """Say once why a study waits for its sender."""
+        with self._database.read() as tx:
+            job = jobs.find(tx, study.job_id)
+        if job is None or job.reason == why:
+            return
+        with self._database.write() as tx:
+            jobs.explain(tx, job, why)
+        log.warning("study held", job_id=job.id, study_instance_uid=study.study_instance_uid)
+
+    def _close_for_the_dead(self) -> None:
+        """A receiver whose lock is free twice in a row is dead, and what it had open was cut off."""
+        free = frozenset(name for name in self._arrivals.open_receivers() if self._engine.is_free(name))
+        for name in free & self._suspects:
+            count = self._arrivals.close_open_associations(name, at=datetime.now(UTC))
+            log.warning("receiver is dead: its associations were cut off", executor_id=name, count=count)
+        self._suspects = free - self._suspects
+
+    def _alarm(self) -> None:
+        now = datetime.now(UTC)
+        with self._database.read() as tx:
+            late = overdue(tx, now=now, alarm_after_s=self._alarm_after_s)
+        for job in late:
+            if job.id not in self._alarmed:
+                age_s = (now - job.created_at).total_seconds()
+                log.error("job waits too long", job_id=job.id, state=job.state, age_s=round(age_s))
+        self._alarmed = {job.id for job in late}

@@ -1,0 +1,89 @@
+"""What an administrator has the node do, from any process, while it runs or not."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from msnode.engine import Engine
+from msnode.errors import InvalidTransition
+from msnode.record import administration, jobs
+from msnode.record.jobs import JobState
+from msnode.wiring.dispatch import Dispatcher
+from msnode.wiring.existing import existing_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from msnode.record.database import Database
+    from msnode.record.jobs import Job
+    from msnode.settings import Settings
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[Database, Engine]]:
+    database, engine = existing_record(settings), Engine(settings.database_url)
+    try:
+        yield database, engine
+    finally:
+        engine.stop()
+        database.close()
+
+
+def retry_job(settings: Settings, job_id: int) -> Job:
+    """Have a job tried again.
+
+    Raises:
+        InvalidTransition: there is nothing to retry.
+    """
+    with _opened(settings) as (database, engine), database.write() as tx:
+        job = administration.retry(tx, job_id, at=datetime.now(UTC))
+        Dispatcher(engine)(tx, job)
+    return job
+
+
+def retry_failed(settings: Settings) -> tuple[Job, ...]:
+    """Have every failed job tried again, each in a transaction of its own; returns them as they are now."""
+    tried = []
+    with _opened(settings) as (database, engine):
+        with database.read() as tx:
+            failed = jobs.in_states(tx, [JobState.FAILED])
+        for each in failed:
+            with database.write() as tx:
+                job = administration.retry(tx, each.id, at=datetime.now(UTC))
+                Dispatcher(engine)(tx, job)
+            tried.append(job)
+    return tuple(tried)
+
+
+def hurry_job(settings: Settings, job_id: int) -> Job:
+    """Have a waiting job read before the others.
+
+    Raises:
+        InvalidTransition: there is no such job, or it waits no longer.
+    """
+    with _opened(settings) as (database, engine):
+        with database.write() as tx:
+            job, works = administration.hurry(tx, job_id, at=datetime.now(UTC))
+            Dispatcher(engine)(tx, job)
+        for each in works:
+            engine.cancel(each.workflow_id)
+    return job
+
+
+def cancel_job(settings: Settings, job_id: int) -> Job:
+    """End a job.
+
+    Raises:
+        InvalidTransition: there is no such job, or it has ended.
+    """
+    with _opened(settings) as (database, engine):
+        with database.write() as tx:
+            works = administration.cancel(tx, job_id, at=datetime.now(UTC))
+            job = jobs.find(tx, job_id)
+        for each in works:
+            engine.cancel(each.workflow_id)
+    if job is None:
+        raise InvalidTransition(f"there is no job {job_id}")
+    return job

@@ -1,0 +1,251 @@
+"""What senders may do to one listener: many at once, all at once, halfway, without waiting, and too much."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from msnode.receive.guard import Limits
+from msnode.receive.ledger import MemoryLedger
+from msnode.receive.scp import Receiver
+from msnode.receive.spool import Spool
+from msnode.store import Store
+from support.dicom_files import encoded, flair_series
+from support.peers import wait_until
+from support.raw_sender import RawSender, echo_pdus, store_pdus
+
+MIB = 2**20
+
+
+class Listener:
+    """A receiver without durability, and what it was told."""
+
+    def __init__(self, root: Path, limits: Limits | None = None) -> None:
+        self.ledger = MemoryLedger()
+        self.store = Store(root / "store", durable=False)
+        self.spool = Spool(self.store, self.ledger, same_image=lambda *_: True, min_free_bytes=0)
+        self.receiver = Receiver("MSNODE", "127.0.0.1", 0, (), self.spool, limits=limits)
+        self.receiver.start()
+
+    def sender(self) -> RawSender:
+        return RawSender(self.receiver.port)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Callable[..., Listener]]:
+    with ExitStack() as stack:
+
+        def start(**limits: object) -> Listener:
+            found = Listener(tmp_path / "node", Limits(**limits))
+            stack.callback(found.receiver.stop)
+            return found
+
+        yield start
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> list[tuple[str, bytes]]:
+    """SOP Instance UID and data set of each, 2 MiB."""
+    files = flair_series(tmp_path / "in", slices=4, rows=1024, columns=1024)
+    return [(str(ds.SOPInstanceUID), encoded(ds)) for ds in map(dcmread, files)]
+
+
+def halfway(sender: RawSender, uid: str, data: bytes, share: float) -> list[bytes]:
+    """Send that share of an instance's PDUs; returns the others."""
+    pdus = list(store_pdus(uid, data))
+    cut = int(share * len(pdus))
+    sender.socket.sendall(b"".join(pdus[:cut]))
+    return pdus[cut:]
+
+
+def held_bytes(listener: Listener) -> int:
+    server = listener.receiver._server
+    return server.limits.max_held_bytes - server.memory._free
+
+
+def test_beyond_the_memory_of_all_an_instance_is_refused_and_the_association_stays(
+    listener, instances
+) -> None:
+    one = listener(max_held_bytes=3 * MIB)
+    with closing(one.sender()) as slow, closing(one.sender()) as other:
+        rest = halfway(slow, *instances[0], share=0.7)
+        wait_until(lambda: held_bytes(one) > MIB, what="the first is held")
+        assert other.store(*instances[1]) == 0xA700
+        assert other.echo() == 0
+        assert one.ledger.arrivals == []
+        slow.socket.sendall(b"".join(rest))
+        assert slow.status() == 0
+        assert other.store(*instances[1]) == 0
+        assert len(one.ledger.arrivals) == 2
+        assert held_bytes(one) == 0
+
+
+def test_memory_of_a_sender_that_hangs_up_halfway_is_free_again(listener, instances) -> None:
+    one = listener(max_held_bytes=3 * MIB)
+    for uid, data in instances:
+        sender = one.sender()
+        halfway(sender, uid, data, share=0.9)
+        wait_until(lambda: held_bytes(one) > MIB, what="the data is held")
+        sender.close()
+        wait_until(lambda: held_bytes(one) == 0, what="the data is let go")
+    with closing(one.sender()) as sender:
+        assert sender.store(*instances[0]) == 0
+
+
+def test_one_sender_at_a_time_is_served_whatever_was_refused_before(listener, instances) -> None:
+    one = listener(max_held_bytes=MIB)
+    with closing(one.sender()) as sender:
+        assert [sender.store(*each) for each in instances] == [0xA700] * 4
+        sender.release()
+    wait_until(lambda: list(one.ledger.closed.values()) == [True], what="released")
+
+
+def test_requests_sent_without_waiting_are_answered_in_order_one_held_at_a_time(listener, instances) -> None:
+    one = listener(max_held_bytes=3 * MIB)
+    with closing(one.sender()) as sender:
+        pdus = [pdu for each in instances for pdu in store_pdus(*each)]
+        threading.Thread(target=sender.socket.sendall, args=(b"".join(pdus),)).start()
+        assert [sender.status() for _ in instances] == [0] * 4
+    assert [a.sop_instance_uid for a in one.ledger.arrivals] == [uid for uid, _ in instances]
+
+
+def test_echoes_sent_without_waiting_do_not_pile_up(listener) -> None:
+    one = listener()
+    with closing(one.sender()) as sender:
+        threading.Thread(target=sender.socket.sendall, args=(b"".join(echo_pdus()) * 200,)).start()
+        assert [sender.status() for _ in range(200)] == [0] * 200
+        sender.release()
+
+
+def test_fragments_cost_what_they_take_in_memory_however_small(listener) -> None:
+    one = listener(max_held_bytes=MIB)
+    fragment = b"\4\0\0\0\0\7" + b"\0\0\0\3\1\0x"
+    (command, *_) = store_pdus("1.2.3", b"data")
+    with closing(one.sender()) as sender:
+        sender.socket.sendall(command + fragment * 10_000 + fragment[:-2] + b"\2x")
+        assert sender.status() == 0xA700
+
+
+def test_command_in_the_middle_of_a_data_set_ends_the_association(listener, instances) -> None:
+    one = listener()
+    with closing(one.sender()) as sender:
+        halfway(sender, *instances[0], share=0.5)
+        sender.socket.sendall(b"".join(store_pdus(*instances[1])))
+        assert sender.receive()[0] in {0x07, 0}
+    assert one.ledger.arrivals == []
+
+
+def test_node_that_is_stopped_does_not_wait_for_the_end_of_an_instance(listener, instances) -> None:
+    one = listener()
+
+    def send_without_end(sender: RawSender) -> None:
+        command, data, *_ = store_pdus(*instances[0])
+        with suppress(OSError):
+            sender.socket.sendall(command)
+            while True:
+                sender.socket.sendall(data)
+
+    with closing(one.sender()) as sender:
+        thread = threading.Thread(target=send_without_end, args=(sender,))
+        thread.start()
+        wait_until(lambda: held_bytes(one) > 8 * MIB, what="it is coming in")
+        begin = time.monotonic()
+        one.receiver.stop()
+        assert time.monotonic() - begin < 5
+        thread.join()
+    assert list(one.ledger.closed.values()) == [False]
+
+
+def test_command_without_end_closes_the_connection(listener) -> None:
+    one = listener()
+    with closing(one.sender()) as sender:
+        (command, *_) = store_pdus("1.2.3", b"data")
+        endless = bytearray(command)
+        endless[11] = 1  # a command fragment, and not the last one
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012 - the last of many sends it is
+            while True:
+                sender.socket.sendall(endless)
+    wait_until(lambda: list(one.ledger.closed.values()) == [False], what="closed")
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        b"\4\0\0\0\0\6" + b"\0\0\0\1\1\2",  # too short to be a value
+        b"\4\0\0\0\0\x0a" + b"\0\0\1\0\1\0abcd",  # longer than its PDU
+        b"\4\0\0\0\0\x0a" + b"\0\0\0\6\1\2abcd",  # data that no command announced
+        b"\4\0\0\0\0\x0a" + b"\0\0\0\6\1\3abcd",  # a command that is none
+    ],
+)
+def test_what_is_no_message_ends_the_association_alone(listener, instances, pdu: bytes) -> None:
+    one = listener()
+    with closing(one.sender()) as broken, closing(one.sender()) as other:
+        broken.socket.sendall(pdu)
+        assert broken.receive()[0] in {0x07, 0}
+        assert other.store(*instances[0]) == 0
+
+
+def test_data_on_a_context_that_was_not_accepted_ends_the_association(listener, instances) -> None:
+    one = listener()
+    with closing(one.sender()) as sender:
+        for pdu in store_pdus(*instances[0]):
+            changed = bytearray(pdu)
+            changed[10] = 9
+            sender.socket.sendall(changed)
+        assert sender.receive()[0] in {0x07, 0}
+    assert one.ledger.arrivals == []
+
+
+def test_mistake_of_ours_is_answered_with_a_failure(listener, instances, monkeypatch) -> None:
+    one = listener()
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with closing(one.sender()) as sender, closing(one.sender()) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(one.spool, "_keep", broken)
+            assert sender.store(*instances[0]) == 0x0110
+        assert other.store(*instances[0]) == 0
+
+
+def test_associations_that_are_open_and_idle_cost_next_to_nothing(listener) -> None:
+    one = listener()
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(closing(one.sender()))
+        wait_until(lambda: len(one.ledger.opened) == 20, what="all are open")
+        begin = time.process_time()
+        with pytest.raises(AssertionError, match="never"):
+            wait_until(lambda: False, what="never", timeout_s=1)
+        assert time.process_time() - begin < 0.4
+        begin = time.monotonic()
+        one.receiver.stop()
+        assert time.monotonic() - begin < 10
+    assert list(one.ledger.closed.values()) == [False] * 20
+
+
+def test_twenty_senders_at_once(listener, tmp_path: Path) -> None:
+    one = listener()
+    shares = [flair_series(tmp_path / f"{n}", slices=10, study=str(n)) for n in range(20)]
+    answers: list[int] = []
+
+    def send(share: list[Path]) -> None:
+        with closing(one.sender()) as sender:
+            answers.extend(sender.store(str(ds.SOPInstanceUID), encoded(ds)) for ds in map(dcmread, share))
+            sender.release()
+
+    threads = [threading.Thread(target=send, args=(share,)) for share in shares]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [0] * 200
+    assert len({a.sop_instance_uid for a in one.ledger.arrivals}) == 200
+    assert len(list(one.store.blobs())) == 200
+    wait_until(lambda: len(one.ledger.closed) == 20, what="all are closed")
+    assert all(one.ledger.closed.values())
