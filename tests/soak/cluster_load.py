@@ -58,6 +58,7 @@ def load(counts: Mapping[str, int], series: int, slices: int, *, kills: bool) ->
         pacs = stack.enter_context(orthanc(folder / "pacs", env={"TCP_NODELAY": "1"}))
         url = stack.enter_context(postgres_server(folder / "postgres")).new_database()
         destination = dicom_destination("pacs", pacs.aet, pacs.dicom_port, verify="commitment")
+        destination += "commitment_deadline_s = 10\n"  # reports that meet a dead receiver are lost
         config = write_config(folder / "n", destination, port=0, extra=_EXTRA, database_url=url)
         files = make_series(folder / "s", series, slices)
         machines = stack.enter_context(cluster(config, counts))

@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         port = free_port()
         pacs.add_modality("msnode", "MSNODE", port)
         destination = dicom_destination("pacs", pacs.aet, pacs.dicom_port, verify="commitment")
+        destination += "commitment_deadline_s = 10\n"  # reports that meet a dead receiver are lost
         config = write_config(folder / "n", destination, port=port, extra=_EXTRA, database_url=url)
         node = Node(folder / "n", port, config, folder / "n" / "serve.log")
         serving = _Serving(config, node.log)
@@ -117,10 +118,12 @@ def _kill_for(options: argparse.Namespace, serving: _Serving) -> Counter[str]:
         time.sleep(choose.uniform(*options.pause_s))
         serving.keep()
         running = serving.processes()
-        if not running or choose.random() < _ALL_AT_ONCE:
+        if choose.random() < _ALL_AT_ONCE:
             serving.kill_all()
             kills["whole node"] += 1
             continue
+        if not running:
+            continue  # it is just starting
         victim = choose.choice(running)
         with suppress(psutil.NoSuchProcess):
             what = _role(victim)

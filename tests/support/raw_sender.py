@@ -8,7 +8,7 @@ from io import BytesIO
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
-from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     ImplementationClassUIDNotification,
@@ -29,8 +29,11 @@ class RawSender:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(_association_request(called, calling))
-        pdu_type, _ = self.receive()
+        pdu_type, body = self.receive()
         assert pdu_type == 0x02, f"association answered with PDU type {pdu_type}"
+        accepted = A_ASSOCIATE_AC()
+        accepted.decode(struct.pack(">BBL", 2, 0, len(body)) + body)
+        self.max_pdu_bytes: int = accepted.user_information.maximum_length or _PDU_BYTES
 
     def receive(self) -> tuple[int, bytes]:
         """Type and body of the next PDU; type 0 where the other side has hung up."""
@@ -65,7 +68,7 @@ class RawSender:
 
     def store(self, instance_uid: str, data: bytes) -> int:
         """Send an instance and wait for the status."""
-        self.socket.sendall(b"".join(store_pdus(instance_uid, data)))
+        self.socket.sendall(b"".join(store_pdus(instance_uid, data, max_pdu_bytes=self.max_pdu_bytes)))
         return self.status()
 
     def echo(self) -> int:
@@ -84,25 +87,27 @@ class RawSender:
         self.socket.close()
 
 
-def store_pdus(instance_uid: str, data: bytes, *, sop_class: str = MRImageStorage) -> Iterator[bytes]:
+def store_pdus(
+    instance_uid: str, data: bytes, *, sop_class: str = MRImageStorage, max_pdu_bytes: int = _PDU_BYTES
+) -> Iterator[bytes]:
     """The PDUs of a C-STORE request: the first carries the command, each of the others a part of the data."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = UID(sop_class), UID(instance_uid)
     request.DataSet = BytesIO(data)
-    yield from _pdus(C_STORE_RQ(), request, 1)
+    yield from _pdus(C_STORE_RQ(), request, 1, max_pdu_bytes)
 
 
 def echo_pdus() -> Iterator[bytes]:
     """The PDU of a C-ECHO request."""
     request = C_ECHO()
     request.MessageID, request.AffectedSOPClassUID = 2, Verification
-    yield from _pdus(C_ECHO_RQ(), request, 3)
+    yield from _pdus(C_ECHO_RQ(), request, 3, _PDU_BYTES)
 
 
-def _pdus(message: DIMSEMessage, request: object, context_id: int) -> Iterator[bytes]:
+def _pdus(message: DIMSEMessage, request: object, context_id: int, max_pdu_bytes: int) -> Iterator[bytes]:
     message.primitive_to_message(request)
-    for each in message.encode_msg(context_id, _PDU_BYTES):
+    for each in message.encode_msg(context_id, max_pdu_bytes):
         yield P_DATA_TF(each).encode()
 
 

@@ -53,8 +53,8 @@ class Limits:
         announced_pdu_bytes: Maximum Length offered to peers for P-DATA (PS3.8 D.1).
         pdu_timeout_s: time for one PDU to arrive once its first byte is there.
         max_message_bytes: largest data set of one message.
-        max_held_bytes: data sets that all associations hold in memory together; a message that goes
-            beyond is not kept.
+        max_held_bytes: data sets that all associations hold in memory together (twice as much for a
+            moment, when one is complete); one that goes beyond is not kept.
         max_connections: open connections in all.
         max_connections_per_address: open connections from one address.
         association_timeout_s: time for an association request after connecting.

@@ -228,11 +228,11 @@ class Intake(DIMSEServiceProvider):
     def _end(self, context_id: int) -> None:
         """A message is complete."""
         data = None if self._fragments is None else b"".join(self._fragments)
+        self._fragments = []
         if self._storing is None:
             cast("DIMSEMessage", self.message).data_set = BytesIO(data or b"")
             self._hand_on(context_id, _LAST_DATA, b"")
         else:
-            self._fragments = []
             self._serve(context_id, self._storing, data)
             self._storing = None
         self.let_go()

@@ -112,18 +112,22 @@ def _record(tx: Transaction, arrivals: Sequence[Arrival], latest: Mapping[str, _
     studies = _study_keys(tx, arrivals, own)
     series = _series_keys(tx, arrivals, studies)
     _link(tx, {(series[_place(a)], a.association_id) for a in arrivals if a.sop_instance_uid not in own})
-    fresh = []
+    fresh, returned = [], []
     for arrival in arrivals:
         known = latest.get(arrival.sop_instance_uid)
         if known is None or known.digest != arrival.digest:
             fresh.append(arrival)
         elif known.removed_at is not None:
             _came_back(tx, arrival)
+            returned.append(arrival)
         if known is not None and known.digest != arrival.digest:
             _supersede(tx, known, arrival)
     if fresh:
         tx.execute(_INSERT, [_instance(a, series[_place(a)], own=a.sop_instance_uid in own) for a in fresh])
-        _ensure_jobs(tx, [a for a in fresh if a.sop_instance_uid not in own], studies)
+    # What retention had taken may be what a reading lacked; where it is not, the job ends `unchanged`.
+    news = [a for a in (*fresh, *returned) if a.sop_instance_uid not in own]
+    if news:
+        _ensure_jobs(tx, news, studies)
 
 
 def _place(arrival: Arrival) -> tuple[str, str]:

@@ -60,9 +60,11 @@ def overdue(tx: Transaction, *, now: datetime, alarm_after_s: float) -> tuple[Jo
 
 
 def _waiting_alarms(tx: Transaction, now: datetime, alarm_after_s: float) -> list[str]:
+    late = overdue(tx, now=now, alarm_after_s=alarm_after_s)
+    minutes = [(now - job.created_at).total_seconds() / 60 for job in late]
     return [
-        f"job {job.id} has waited {(now - job.created_at).total_seconds() / 60:.0f} min to be read: {job.reason}"
-        for job in overdue(tx, now=now, alarm_after_s=alarm_after_s)
+        f"job {job.id} has waited {waited:.0f} min to be read: {job.reason}"
+        for job, waited in zip(late, minutes, strict=True)
     ]
 
 
