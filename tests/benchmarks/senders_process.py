@@ -7,6 +7,7 @@ What is sent is put together before the first byte goes out, so that the senders
 """
 
 import json
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -16,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pydicom import dcmread
 
-from support.dicom_files import encoded
 from support.raw_sender import RawSender, store_pdus
+
+_GROUP_LENGTH_AT = 140  # value of (0002,0000), after preamble, prefix, tag, VR and length
 
 
 def main() -> None:
@@ -47,8 +49,11 @@ def main() -> None:
 
 
 def _request(sender: RawSender, path: Path) -> bytes:
-    ds = dcmread(path)
-    return b"".join(store_pdus(str(ds.SOPInstanceUID), encoded(ds), max_pdu_bytes=sender.max_pdu_bytes))
+    file = path.read_bytes()
+    (group_length,) = struct.unpack_from("<L", file, _GROUP_LENGTH_AT)
+    uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+    data_set = file[_GROUP_LENGTH_AT + 4 + group_length :]
+    return b"".join(store_pdus(uid, data_set, max_pdu_bytes=sender.max_pdu_bytes))
 
 
 if __name__ == "__main__":
