@@ -25,7 +25,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show every setting in force: file, environment and defaults together; without the database's password."""
+    """Show every setting in force: file, environment and defaults together; a database password is masked."""
     values = load_settings(config).model_dump(mode="json")
     values["node"]["database_url"] = _without_password(values["node"]["database_url"])
     if as_json:
