@@ -47,7 +47,12 @@ def overview(tx: Transaction, *, now: datetime, alarm_after_s: float) -> Overvie
     return Overview(
         jobs={str(state): int(count) for state, count in counts},
         oldest_waiting_s=None if oldest is None else (now - oldest).total_seconds(),
-        alarms=(*_waiting_alarms(tx, now, alarm_after_s), *_failed_alarms(tx), *_dead_alarms(tx)),
+        alarms=(
+            *_waiting_alarms(tx, now, alarm_after_s),
+            *_undelivered_alarms(tx, now, alarm_after_s),
+            *_failed_alarms(tx),
+            *_dead_alarms(tx),
+        ),
     )
 
 
@@ -65,6 +70,24 @@ def _waiting_alarms(tx: Transaction, now: datetime, alarm_after_s: float) -> lis
     return [
         f"job {job.id} has waited {waited:.0f} min to be read: {job.reason}"
         for job, waited in zip(late, minutes, strict=True)
+    ]
+
+
+def _undelivered_alarms(tx: Transaction, now: datetime, alarm_after_s: float) -> list[str]:
+    """Destinations that have not got something for too long."""
+    d, j = schema.delivery, schema.job
+    query = (
+        sa.select(d.c.destination, sa.func.count(j.c.id.distinct()), sa.func.min(j.c.state_since))
+        .join_from(d, j)
+        .where(d.c.state == DeliveryState.PENDING, j.c.state == JobState.DELIVERING)
+        .where(j.c.state_since < now - timedelta(seconds=alarm_after_s))
+        .group_by(d.c.destination)
+        .order_by(d.c.destination)
+    )
+    found = [(name, count, (now - since).total_seconds() / 60) for name, count, since in tx.execute(query)]
+    return [
+        f"jobs waiting to be delivered to {name}: {count}, the oldest for {minutes:.0f} min"
+        for name, count, minutes in found
     ]
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from msnode.record import deliveries, jobs
+import sqlalchemy as sa
+
+from msnode.record import deliveries, jobs, schema
 from msnode.record.database import lock
 from msnode.record.deliveries import DeliveryState
 from msnode.record.jobs import JobState
@@ -100,6 +102,15 @@ def of_job(tx: Transaction, job: Job) -> tuple[Work, ...]:
 def expected(tx: Transaction) -> tuple[Work, ...]:
     """What has to run for every job in progress; to be enqueued at start, where a workflow is missing."""
     return tuple(work for job in jobs.in_states(tx, _IN_PROGRESS) for work in of_job(tx, job))
+
+
+def destinations_owed(tx: Transaction) -> frozenset[str]:
+    """Destinations of jobs that are still being delivered, configured or not."""
+    d, j = schema.delivery, schema.job
+    under_way = j.c.state.in_([JobState.DELIVERING, JobState.DELIVERED])
+    return frozenset(
+        tx.execute(sa.select(d.c.destination).distinct().join_from(d, j).where(under_way)).scalars()
+    )
 
 
 def bury(tx: Transaction, workflow_id: str, *, at: datetime, why: str) -> None:

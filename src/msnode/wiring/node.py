@@ -157,7 +157,9 @@ def run_sender(settings: Settings, instance: int) -> None:
         database, store, reporting_addresses(settings),
         calling_ae=settings.node.ae_title, retry=retry, enqueue=dispatch.enqueue_report,
     )  # fmt: skip
-    queues = {
+    with database.read() as tx:  # what is owed to one that was taken out of the configuration is then refused
+        unknown = work.destinations_owed(tx) - there.keys()
+    queues = {work.queue_of(name): QueueSlots(per_process=1) for name in unknown} | {
         work.queue_of(each.name): QueueSlots(per_process=each.concurrency, everywhere=each.concurrency)
         for each in settings.destinations
     }

@@ -32,6 +32,15 @@ def test_waiting_too_long_is_an_alarm(record):
     assert alarm.startswith("job 1 has waited 17 min to be read")
 
 
+def test_a_destination_that_gets_nothing_for_too_long_is_an_alarm(record):
+    record.delivering()
+    assert look(record, seconds=800).alarms == ()
+    assert look(record, seconds=880).alarms == (
+        "jobs waiting to be delivered to archive: 1, the oldest for 11 min",
+        "jobs waiting to be delivered to pacs: 1, the oldest for 11 min",
+    )
+
+
 def test_a_failed_job_is_an_alarm(record):
     record.running()
     record.move(JobState.FAILED)
@@ -44,7 +53,7 @@ def test_a_dead_delivery_is_an_alarm_while_another_destination_is_waited_for(rec
         for delivery in deliveries.pending(tx, 1, "pacs"):
             deliveries.gave_up(tx, delivery, at=record.at(300), note="no route")
     assert record.job().state == JobState.DELIVERING
-    assert look(record).alarms == ("job 1: pacs did not get 2 objects",)
+    assert look(record, seconds=400).alarms == ("job 1: pacs did not get 2 objects",)
 
 
 def test_a_waiting_job_is_hurried_under_a_new_workflow(record):

@@ -112,3 +112,17 @@ def test_a_verification_that_the_engine_gave_up_ends_the_job_with_a_word(record)
         work.bury(tx, "verify:1:0:pacs:1", at=record.at(310), why="KeyError")
     assert record.job().state == JobState.COMPLETED
     assert "KeyError" in record.job().reason
+
+
+def test_a_destination_is_owed_while_its_job_is_under_way(record):
+    record.delivering(takes={"pacs": Takes(frozenset({"sr"})), "former": Takes(frozenset({"seg"}))})
+
+    def owed():
+        with record.database.read() as tx:
+            return work.destinations_owed(tx)
+
+    assert owed() == {"pacs", "former"}
+    with record.database.write() as tx:
+        for name in ("pacs", "former"):
+            deliveries.delivered(tx, *deliveries.pending(tx, 1, name), at=record.at(300))
+    assert owed() == frozenset()
