@@ -158,6 +158,7 @@ def _orthanc_config(pacs: Orthanc, storage: Path) -> dict[str, Any]:
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowEcho": True,
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
         "SaveJobs": False,
         "Plugins": [str(_DICOM_WEB)] if _DICOM_WEB.exists() else [],
         "DicomWeb": {"Enable": True},
