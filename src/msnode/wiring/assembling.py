@@ -129,7 +129,7 @@ class Assembler:
         free = frozenset(name for name in self._arrivals.open_receivers() if self._engine.is_free(name))
         for name in free & self._suspects:
             count = self._arrivals.close_open_associations(name, at=datetime.now(UTC))
-            log.warning("receiver is dead: its associations were cut off", executor_id=name, count=count)
+            log.warning("receiver is dead, its associations were cut off", executor_id=name, count=count)
         self._suspects = free - self._suspects
 
     def _alarm(self) -> None:
