@@ -19,7 +19,6 @@ from msnode.errors import AssociationRejected, OutOfResources, PeerUnreachable
 from msnode.record import commitments, deliveries, jobs
 from msnode.record.commitments import State
 from msnode.record.deliveries import Verify
-from msnode.record.jobs import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -115,7 +114,7 @@ class Verifier:
             job = jobs.find(tx, job_id)
             owed = deliveries.unconfirmed(tx, job_id, destination)
             busy = deliveries.pending(tx, job_id, destination)
-        if job is None or job.state not in {JobState.DELIVERING, JobState.DELIVERED}:
+        if job is None or job.state not in jobs.BEING_DELIVERED:
             return
         if not owed or busy or _is_early(owed):
             return

@@ -2,9 +2,6 @@
 
 import hashlib
 import io
-import os
-import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from msnode import faults
 from msnode.record import schema
 from msnode.record.database import Database
 from support.heads import head_series, study_of
-from support.node import Node, dicom_destination, serve_command, write_config
+from support.node import Node, RestartedNode, dicom_destination, write_config
 from support.peers import free_port, listens, storescu, wait_until
 
 QUICK = """
@@ -31,31 +28,7 @@ LATER = {"commitment-noted", "report-received", "report-noted"}
 STEPS = set(faults.POINTS) - LATER
 
 
-class Restarted:
-    """A node in a process group of its own, started again by hand whenever all of it is dead."""
-
-    def __init__(self, config: Path, log: Path, env: dict[str, str]) -> None:
-        self._command = serve_command(config)
-        self._log = log
-        self._env = {**os.environ, **env}
-        self.starts = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def keep(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            with self._log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self._command, stdout=log, stderr=log, env=self._env, start_new_session=True
-                )
-            self.starts += 1
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
-
-
-def _send(files: list[Path], port: int, restarted: Restarted) -> None:
+def _send(files: list[Path], port: int, restarted: RestartedNode) -> None:
     """As an archive does: the whole series again until every instance was answered with success."""
     for _ in range(60):
         wait_until(lambda: restarted.keep() or listens(port), what="the receiver", timeout_s=60)
@@ -116,7 +89,7 @@ def test_a_study_survives_a_kill_at_every_step(kind, action, steps, *, orthanc, 
     config = write_config(folder, destination, port=port, extra=QUICK, database_url=database_url)
     node = Node(folder, port, config, folder / "serve.log")
     wanted = ",".join(f"{step}:{action}" for step in steps)
-    restarted = Restarted(config, node.log, {"MSNODE_FAULT": wanted, "MSNODE_FAULT_ONCE": str(markers)})
+    restarted = RestartedNode(config, node.log, {"MSNODE_FAULT": wanted, "MSNODE_FAULT_ONCE": str(markers)})
     files = head_series(tmp_path / "study", slices=12)
     try:
         _send(files, port, restarted)

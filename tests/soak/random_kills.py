@@ -1,10 +1,7 @@
 """One node on one machine; at random moments one of its processes, or all of them, is killed."""
 
 import argparse
-import os
 import random
-import signal
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +12,7 @@ from typing import Any
 import psutil
 
 from soak.counting import Sender, count, make_series, say, wait_for_ends
-from support.node import Node, dicom_destination, serve_command, write_config
+from support.node import Node, RestartedNode, dicom_destination, write_config
 from support.peers import free_port, orthanc
 from support.postgres import postgres_server
 
@@ -57,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         destination += "commitment_deadline_s = 10\n"  # reports that meet a dead receiver are lost
         config = write_config(folder / "n", destination, port=port, extra=_EXTRA, database_url=url)
         node = Node(folder / "n", port, config, folder / "n" / "serve.log")
-        serving = _Serving(config, node.log)
+        serving = RestartedNode(config, node.log)
         stack.callback(serving.stop)
         sender = Sender(make_series(folder / "s", int(options.minutes * 20) + 5, options.slices), [port])
         serving.keep()
@@ -78,38 +75,7 @@ def _report(node: Node, problems: list[str], sender: Sender, kills: Counter[str]
     return 1 if problems else 0
 
 
-class _Serving:
-    """`msnode serve`, started again whenever all of it is dead."""
-
-    def __init__(self, config: Path, log: Path) -> None:
-        self._command, self._log = serve_command(config), log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def keep(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    self._command, stdout=log, stderr=log, start_new_session=True
-                )
-
-    def processes(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            return psutil.Process(self._process.pid).children(recursive=True) if self._process else []
-        return []
-
-    def kill_all(self) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-
-    def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(60)
-
-
-def _kill_for(options: argparse.Namespace, serving: _Serving) -> Counter[str]:
+def _kill_for(options: argparse.Namespace, serving: RestartedNode) -> Counter[str]:
     """Kill until the time is over; returns how often what was killed."""
     choose = random.Random(options.seed)  # noqa: S311 - chance, not a secret
     kills: Counter[str] = Counter()

@@ -1,13 +1,17 @@
 """A node under test: `msnode serve` as a process of its own, asked through its command line."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from msnode.record import jobs
 from msnode.record.database import Database
@@ -112,3 +116,38 @@ def node(
     log = folder / "serve.log"
     with running(serve_command(config), log, ready=lambda: listens(port), env=env) as process:
         yield Node(folder, port, config, log, process)
+
+
+class RestartedNode:
+    """`msnode serve` in a process group of its own, started again by hand whenever all of it is dead."""
+
+    def __init__(self, config: Path, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self._command = serve_command(config)
+        self._log = log
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def keep(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command, stdout=log, stderr=log, env=self._env, start_new_session=True
+                )
+            self.starts += 1
+
+    def processes(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self._process.pid).children(recursive=True) if self._process else []
+        return []
+
+    def kill_all(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(60)

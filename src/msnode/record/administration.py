@@ -112,7 +112,7 @@ def retry(tx: Transaction, job_id: int, *, at: datetime) -> Job:
     why = "by administrator"
     if job.state == JobState.RECEIVING:
         return jobs.move(tx, job, JobState.QUEUED, at=at, why=why)
-    if job.state in {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DELIVERED}:
+    if job.state in jobs.BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}:
         raise InvalidTransition(f"job {job.id} is {job.state}: wait for its end or cancel it first")
     again = {"attempts": 0, "interruptions": 0, "not_before": None, "requeues": job.requeues + 1}
     if deliveries.results_of(tx, job.id):

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from msnode import commitment
 from msnode.commitment import reason_text
 from msnode.record import audit, deliveries, jobs, schema
-from msnode.record.database import lock
 from msnode.record.deliveries import DeliveryState
 from msnode.record.jobs import JobState
 
@@ -156,7 +155,7 @@ def note_report(
     known = tx.execute(query).one_or_none()
     if known is None:
         return _audited(tx, report, Noted(Took.UNKNOWN), at=at)
-    lock(tx, f"job {known.job_id}")
+    jobs.hold(tx, known.job_id)
     if known.destination not in senders:
         return _audited(tx, report, Noted(Took.WRONG_SENDER, known.job_id), at=at)
     open_ = (_C.c.transaction_uid == report.transaction_uid) & _C.c.answered_at.is_(None)

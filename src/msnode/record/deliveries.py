@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from msnode.errors import InvalidTransition
 from msnode.record import jobs, schema
-from msnode.record.database import insert, lock
+from msnode.record.database import insert
 from msnode.record.jobs import JobState
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def finish(
         InvalidTransition: see `jobs.move`; or an object is already recorded with other bytes or for
             another job.
     """
-    _lock_job(tx, job.id)
+    jobs.hold(tx, job.id)
     job = jobs.move(tx, job, JobState.DELIVERING, at=at, why=why, **facts)
     for result in results:
         result_id = _store(tx, job, result)
@@ -178,12 +178,12 @@ def withdraw_former(tx: Transaction, job: Job, *, at: datetime) -> None:
     Nothing is said where all of a revision arrived before.
     """
     for former in jobs.replaced_by(tx, job):
-        _lock_job(tx, former.id)
+        jobs.hold(tx, former.id)
         note = f"replaced by revision {job.revision}"
         change = _D.update().where(_D.c.job_id == former.id, _PENDING)
         tx.execute(change.values(state=DeliveryState.CANCELLED, note=note, next_try_at=None, updated_at=at))
         current = jobs.find(tx, former.id)
-        if current is None or current.state not in {JobState.DELIVERING, JobState.DELIVERED}:
+        if current is None or current.state not in jobs.BEING_DELIVERED:
             continue
         if all(d.state == DeliveryState.CANCELLED for d in of_job(tx, former.id)):
             jobs.move(tx, current, JobState.CANCELLED, at=at, why=f"{note} before anything was sent")
@@ -308,7 +308,7 @@ def settle(tx: Transaction, job: Job, *, at: datetime) -> Job:
 
     Nothing is decided while something is pending; `delivered` waits for confirmations; else it ends.
     """
-    if job.state not in {JobState.DELIVERING, JobState.DELIVERED}:
+    if job.state not in jobs.BEING_DELIVERED:
         return job
     all_of_it = of_job(tx, job.id)
     if any(d.state == DeliveryState.PENDING for d in all_of_it):
@@ -348,11 +348,6 @@ def _close(
     _change(tx, (delivery,), _PENDING, at=at, state=state, note=note, status=status, next_try_at=None)
 
 
-def _lock_job(tx: Transaction, job_id: int) -> None:
-    """Two senders that end two deliveries of a job at once must each see what the other did."""
-    lock(tx, f"job {job_id}")
-
-
 def _change_unconfirmed(tx: Transaction, which: Sequence[Delivery], *, at: datetime, **values: Any) -> None:
     """Nothing happens to one that was confirmed meanwhile, or is otherwise no longer what it was."""
     still = _DELIVERED & _D.c.verify.in_([Verify.COMMITMENT, Verify.FIND])
@@ -364,7 +359,8 @@ def _change(
 ) -> None:
     """Change those, all of one job, of which `still` holds."""
     if which:
-        _lock_job(tx, which[0].job_id)
+        # Two senders that end two deliveries of a job at once must each see what the other did.
+        jobs.hold(tx, which[0].job_id)
         these = _D.c.id.in_([d.id for d in which])
         tx.execute(_D.update().where(these, still).values(updated_at=at, **values))
         _settle_job(tx, which[0].job_id, at=at)

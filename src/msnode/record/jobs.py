@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from msnode.errors import InvalidTransition
 from msnode.record import schema
-from msnode.record.database import insert
+from msnode.record.database import insert, lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,6 +80,10 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     _S.FAILED: frozenset({_S.QUEUED, _S.DELIVERING}),
     _S.CANCELLED: frozenset({_S.QUEUED, _S.DELIVERING}),
 }  # fmt: skip
+
+
+BEING_DELIVERED = frozenset({JobState.DELIVERING, JobState.DELIVERED})
+"""Read, and not yet everywhere for sure."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,11 @@ def create(tx: Transaction, study_key: int, revision: int, *, at: datetime, why:
     _note(tx, job_id, None, JobState.RECEIVING, at=at, why=why)
 
 
+def hold(tx: Transaction, job_id: int) -> None:
+    """Nobody else who holds the job changes what belongs to it until this transaction ends."""
+    lock(tx, f"job {job_id}")
+
+
 def find(tx: Transaction, job_id: int) -> Job | None:
     """The job, or None where there is no such job."""
     rows = _jobs(tx, _SELECT.where(schema.job.c.id == job_id))
@@ -192,7 +201,7 @@ def former(tx: Transaction, job: Job) -> Job | None:
 def replaced_by(tx: Transaction, job: Job) -> tuple[Job, ...]:
     """Earlier revisions of the same study that are still being delivered."""
     query = _SELECT.where(schema.study.c.study_instance_uid == job.study_instance_uid)
-    under_way = schema.job.c.state.in_([JobState.DELIVERING, JobState.DELIVERED])
+    under_way = schema.job.c.state.in_(BEING_DELIVERED)
     # Newest first: whoever locks several jobs of a study does so in one order.
     return _jobs(
         tx, query.where(schema.job.c.revision < job.revision, under_way).order_by(schema.job.c.id.desc())

@@ -102,7 +102,7 @@ def _dead_alarms(tx: Transaction) -> list[str]:
     query = (
         sa.select(d.c.job_id, d.c.destination, sa.func.count())
         .join_from(d, j)
-        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_([JobState.DELIVERING, JobState.DELIVERED]))
+        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_(jobs.BEING_DELIVERED))
         .group_by(d.c.job_id, d.c.destination)
         .order_by(d.c.job_id)
         .limit(_SHOWN)
