@@ -34,6 +34,9 @@ _KEY = re.compile(r"[a-z0-9-]{1,80}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _BLOB_FOLDERS = [f"{number:02x}" for number in range(256)]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_PERMANENT = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ELOOP} | {
+    errno.EINVAL, errno.ENOTSUP, errno.ENOSYS,
+}  # fmt: skip
 
 
 def fsync_directory(path: Path) -> None:
@@ -71,22 +74,31 @@ class Store:
     """Bytes on one local or shared file system.
 
     Raises:
-        OutOfResources: from `put` and `new_set`, where the disk has no room.
+        ConfigurationError: the folder cannot be made or written.
+        OutOfResources: not now: it is full, or the machine that has it does not answer; later
+            from `put` and `new_set`, where the disk has no room.
     """
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
         self._durable = durable
         self._writer, self._numbers = secrets.token_hex(8), itertools.count()
+        try:
+            self._make_folders()
+        except OSError as error:
+            raise _unusable(root, error) from error
+
+    def _make_folders(self) -> None:
         for folder in ("blobs", "sets", "tmp"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        blobs = self.root / "blobs"
         # All at once: a folder made for an instance would have to be synced before that is answered.
-        missing = set(_BLOB_FOLDERS).difference(os.listdir(root / "blobs"))  # noqa: PTH208 - names, not paths
+        missing = set(_BLOB_FOLDERS).difference(os.listdir(blobs))  # noqa: PTH208 - names, not paths
         for name in missing:
-            (root / "blobs" / name).mkdir(exist_ok=True)
+            (blobs / name).mkdir(exist_ok=True)
         if missing:
-            self._sync_directory(root)
-            self._sync_directory(root / "blobs")
+            self._sync_directory(self.root)
+            self._sync_directory(blobs)
 
     def put(self, blob: Blob) -> None:
         """Write bytes durably; when this returns, file and name survive a power cut.
@@ -238,17 +250,21 @@ class Store:
 
         Raises:
             ConfigurationError: the file system does not do it.
-            OutOfResources: it has no room.
+            OutOfResources: not now: it has no room, or does not answer.
         """
         try:
             with tempfile.TemporaryDirectory(dir=self.root / "tmp") as name:
                 fault = _fault_of(Path(name))
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise OutOfResources(f"{self.root}: {error.strerror}") from error
-            raise ConfigurationError(f"{self.root} cannot be used: {error.strerror}") from error
+            raise _unusable(self.root, error) from error
         if fault:
             raise ConfigurationError(f"{self.root} cannot be used: {fault}")
+
+
+def _unusable(root: Path, error: OSError) -> ConfigurationError | OutOfResources:
+    """What keeps a folder from being used: something that a person has to mend, or that passes."""
+    kind = ConfigurationError if error.errno in _PERMANENT else OutOfResources
+    return kind(f"data_dir: {root} cannot be used: {error.strerror}")
 
 
 def _fault_of(folder: Path) -> str:

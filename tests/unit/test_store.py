@@ -266,3 +266,24 @@ def test_self_test_of_a_full_disk_is_out_of_resources(store, monkeypatch):
 
     with called_instead(monkeypatch, "fsync", full), pytest.raises(OutOfResources, match="No space left"):
         store.self_test()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EROFS, ConfigurationError),
+        (errno.EACCES, ConfigurationError),
+        (errno.ENOSPC, OutOfResources),
+        (errno.EIO, OutOfResources),  # a file server that is just restarting
+        (errno.ESTALE, OutOfResources),
+    ],
+)
+@pytest.mark.parametrize("when", ["opened", "tested"])
+def test_a_folder_that_cannot_be_used_is_a_mistake_or_passes(tmp_path, monkeypatch, number, kind, when):
+    def fails(*_args, **_options):
+        raise OSError(number, os.strerror(number))
+
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(Path, "mkdir", fails) if when == "opened" else monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(kind, match=f"data_dir: .*store cannot be used: {os.strerror(number)}"):
+        Store(tmp_path / "store") if when == "opened" else store.self_test()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,7 +14,7 @@ import msnode
 from msnode import logs
 from msnode.deliver.destination import RetryPolicy
 from msnode.engine import Engine, QueueSlots, create_tables
-from msnode.errors import ConfigurationError, OutOfResources
+from msnode.errors import OutOfResources
 from msnode.record import work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
@@ -49,9 +48,6 @@ _FORMER_DELIVER_QUEUE = "deliver"
 _FINISHED_KEPT_S = 86400.0
 _REMOVED_AT_ONCE = 200
 _ABANDONED_S = 3600.0
-_FAULTS_OF_A_PERSON = frozenset(
-    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ELOOP}
-)
 
 
 def executor_id(settings: Settings, role: str, instance: int) -> str:
@@ -71,11 +67,7 @@ def open_store(settings: Settings) -> Store:
         ConfigurationError: data_dir cannot be made or written.
         OutOfResources: not now: it is full, or the machine that has it does not answer.
     """
-    try:
-        return Store(settings.node.data_dir / "store")
-    except OSError as error:
-        kind = ConfigurationError if error.errno in _FAULTS_OF_A_PERSON else OutOfResources
-        raise kind(f"node.data_dir {settings.node.data_dir}: {error.strerror}") from None
+    return Store(settings.node.data_dir / "store")
 
 
 def prepare(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -44,16 +44,19 @@ def retry_job(settings: Settings, job_id: int) -> Job:
 
 
 def retry_failed(settings: Settings) -> tuple[Job, ...]:
-    """Have every failed job tried again, each in a transaction of its own; returns them as they are now."""
+    """Have every failed job tried again, each in a transaction of its own; returns them as they are now.
+
+    One that somebody else moved on meanwhile is left to him.
+    """
     tried = []
     with _opened(settings) as (database, engine):
         with database.read() as tx:
             failed = jobs.in_states(tx, [JobState.FAILED])
         for each in failed:
-            with database.write() as tx:
+            with suppress(InvalidTransition), database.write() as tx:
                 job = administration.retry(tx, each.id, at=datetime.now(UTC))
                 Dispatcher(engine)(tx, job)
-            tried.append(job)
+                tried.append(job)
     return tuple(tried)
 
 
