@@ -13,12 +13,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.msnode-ready
 # What tests and demo need of Debian 12: an archive, a second DICOM implementation, validators, a database.
 PACKAGES := orthanc orthanc-dicomweb dcmtk dicom3tools libpixelmed-java default-jre-headless postgresql
+# Another reader of geometry, on the Visualization Toolkit.
+PACKAGES += vtk-dicom-tools
+# A browser, in which the viewer of deploy/viewer runs, and letters for names.
+PACKAGES += chromium fonts-dejavu-core fonts-droid-fallback
 # Debian's own Python comes without ensurepip, which venv needs.
 PACKAGES += $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 
-.PHONY: setup packages demo test lint bench soak lock clean
+.PHONY: setup packages viewer demo test lint bench soak lock clean
 
-setup: packages $(READY)
+setup: packages viewer $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +32,10 @@ $(READY): pyproject.toml constraints.txt
 
 packages:
 	@deploy/debian-packages $(PACKAGES)
+
+# The viewer in which tests look at results. Nothing else is fetched, and never by the node.
+viewer:
+	@$(PYTHON) deploy/viewer/fetch_ohif.py .cache/ohif || [ "$$CI" != true ]
 
 demo: setup
 	$(BIN)/msnode demo $(DEMO)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import mimetypes
 import shutil
 from http import HTTPStatus
@@ -20,42 +19,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 _PROXIED = "/dicom-web"
-_FORWARDED_TO_PACS = ("Accept", "Range")
+_FORWARDED_TO_PACS = ("Accept", "Host", "Range")  # the PACS writes its host into the addresses of bulk data
 _FORWARDED_TO_VIEWER = ("Content-Type", "Content-Length", "Content-Range")
 
-_SOURCE = {
-    "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
-    "sourceName": "pacs",
-    "configuration": {
-        "friendlyName": "PACS",
-        "name": "pacs",
-        "qidoRoot": _PROXIED,
-        "wadoRoot": _PROXIED,
-        "wadoUriRoot": _PROXIED,
-        "imageRendering": "wadors",
-        "thumbnailRendering": "wadors",
-        "enableStudyLazyLoad": True,
-        "supportsFuzzyMatching": False,
-        "supportsWildcard": True,
-        "qidoSupportsIncludeField": False,
-        "omitQuotationForMultipartRequest": True,
-        "dicomUploadEnabled": False,
-        "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
-    },
-}
-_CONFIG = {
-    "routerBasename": "/",
-    "extensions": [],
-    "modes": [],
-    "showStudyList": True,
-    "maxNumberOfWebWorkers": 2,
-    "showLoadingIndicator": True,
-    "showWarningMessageForCrossOrigin": False,
-    "strictZSpacingForVolumeViewport": False,  # slices of 2D series are never exactly equidistant
-    "investigationalUseDialog": {"option": "never"},
-    "defaultDataSourceName": "pacs",
-    "dataSources": [_SOURCE],
-}
+_CONFIG = Path(__file__).parent / "app-config.js"
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -86,7 +53,7 @@ class Handler(SimpleHTTPRequestHandler):
         """Say nothing: queries hold patient names."""
 
     def _send_config(self) -> None:
-        content = f"window.config = {json.dumps(_CONFIG)};".encode()
+        content = _CONFIG.read_bytes()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/javascript")
         self.send_header("Content-Length", str(len(content)))

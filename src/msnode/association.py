@@ -58,6 +58,10 @@ class DicomAddress:
         return f"{self.ae_title} at {self.host}:{self.port}"
 
 
+_YOUNGER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
+"""Names of SOP classes that pydicom's dictionary does not know yet."""
+
+
 @dataclass(frozen=True)
 class Context:
     """One SOP class in one transfer syntax, both as UIDs."""
@@ -66,7 +70,8 @@ class Context:
     transfer_syntax_uid: str
 
     def __str__(self) -> str:
-        return f"{UID(self.sop_class_uid).name} in {UID(self.transfer_syntax_uid).name}"
+        sop_class = _YOUNGER_CLASSES.get(self.sop_class_uid, UID(self.sop_class_uid).name)
+        return f"{sop_class} in {UID(self.transfer_syntax_uid).name}"
 
 
 VERIFICATION = Context("1.2.840.10008.1.1", ImplicitVRLittleEndian)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 FLAIR = "flair"
 """The one input channel of today's bundles."""
 
+OUTSIDE_SCOPE = "Outside the model's scope: "
+LOW_QUALITY = "Low quality: "
+"""How sentences on scope and on quality begin; by this a report also says them in code."""
+
 
 def _freeze(array: NDArray[Any]) -> None:
     array.setflags(write=False)
@@ -250,7 +254,9 @@ class Lesion:
         voxel_count: number of voxels.
         volume_mm3: volume.
         centroid_lps_mm: mean position of its voxels, LPS mm.
-        longest_in_plane_mm: largest distance between voxel centres of one slice, plus one voxel, mm.
+        longest_axial_mm: longest axial diameter: largest distance between the centres of voxels of one layer,
+            plus one voxel (the wider of its two sides in that layer), mm. Layers are counted along the array
+            axis closest to the patient's z axis, whatever the plane that was acquired.
         mean_probability: mean lesion probability inside it, 0-1.
         spread: mean standard deviation of that probability over the ensemble's members, 0-0.5.
         confidence: calibrated probability that an expert would mark it, 0-1; None where the bundle is
@@ -261,7 +267,7 @@ class Lesion:
     voxel_count: int
     volume_mm3: float
     centroid_lps_mm: tuple[float, float, float]
-    longest_in_plane_mm: float
+    longest_axial_mm: float
     mean_probability: float
     spread: float = 0.0
     confidence: float | None = None
@@ -296,9 +302,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """The numbers of one reading: lesions by falling volume, their count and total volume in mm3."""
+    """What one reading found: lesions by falling volume, their count and total volume in mm3.
+
+    Attributes:
+        brain_volume_ml: brain and ventricles inside the stack, ml; None where it was not measured.
+        limitations: what a reader of the result should know of scope and quality, one sentence each, which
+            begins with `OUTSIDE_SCOPE` or `LOW_QUALITY`.
+    """
 
     lesions: tuple[Finding, ...]
+    brain_volume_ml: float | None = None
+    limitations: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -332,7 +346,8 @@ class Provenance:
         runtime: what ran the network and in which precision, such as "openvino-cpu-f32".
         settings_digest: SHA-256 over the settings that change results.
         known_series_numbers: numbers already used in the study.
-        replaces_sop_instance_uid: SR of the latest earlier revision that a destination has, if any.
+        replaced_reports: kind of report → SOP Instance UID in the latest earlier revision that a destination
+            has; empty where there is none.
     """
 
     started_at: datetime
@@ -342,7 +357,7 @@ class Provenance:
     runtime: str
     settings_digest: str
     known_series_numbers: frozenset[int] = field(default_factory=frozenset)
-    replaces_sop_instance_uid: str | None = None
+    replaced_reports: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,7 +365,7 @@ class Output:
     """One result object, complete with file meta information and ready to write.
 
     Attributes:
-        kind: "seg", "sr", "overlay" or "ko".
+        kind: one of `encode.kinds.KIND_NUMBERS`.
         dataset: the object.
     """
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
 from msnode.domain import Lesion, LesionMap
@@ -69,6 +68,31 @@ def is_uncertain(lesion: Lesion, mark_below: float) -> bool:
     return lesion.confidence is not None and lesion.confidence < mark_below
 
 
+def longest_axial_mm(inside: NDArray[np.bool_], grid: Grid) -> float:
+    """The longest axial diameter of a lesion; see `domain.Lesion.longest_axial_mm`.
+
+    Args:
+        inside: the lesion's voxels in its bounding box, (slice, row, column).
+        grid: the grid that the box is cut from.
+
+    Returns:
+        The diameter, mm.
+    """
+    spacing = np.array(grid.spacing)
+    axis = int(np.argmax(np.abs(grid.affine[2, :3]) / spacing))
+    in_plane = [a for a in range(3) if a != axis]
+    steps = grid.affine[:3, in_plane].T
+    longest = 0.0
+    for layer in np.moveaxis(inside, axis, 0):
+        lines = np.flatnonzero(layer.any(axis=1))
+        filled = layer[lines]
+        # the two voxels that lie farthest apart are ends of their lines
+        first, last = filled.argmax(axis=1), filled.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)
+        ends = np.stack([np.tile(lines, 2), np.concatenate([first, last])], axis=1)
+        longest = max(longest, float(pdist(ends @ steps).max()))
+    return longest + float(spacing[in_plane].max())
+
+
 def _bounds(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """The smallest box that holds every True voxel; the first voxel where there is none."""
     box = []
@@ -89,22 +113,6 @@ def _describe(
         voxel_count=len(indices),
         volume_mm3=len(indices) * grid.voxel_volume_mm3,
         centroid_lps_mm=(float(x), float(y), float(z)),
-        longest_in_plane_mm=_longest_in_plane(indices, points, grid),
+        longest_axial_mm=longest_axial_mm(inside, grid),
         mean_probability=float(probability[inside].mean()),
     )
-
-
-def _longest_in_plane(indices: NDArray[np.intp], points: NDArray[np.float64], grid: Grid) -> float:
-    """Largest distance inside one slice between voxel centres, plus one voxel's width, mm."""
-    longest = 0.0
-    for k in np.unique(indices[:, 0]):
-        in_slice = indices[:, 0] == k
-        outline = points[in_slice]
-        if len(outline) > 3:  # noqa: PLR2004 - a hull in a plane needs more than three points
-            try:  # the extreme pair lies on the hull: cheaper than all pairs of a large lesion
-                outline = outline[ConvexHull(indices[in_slice][:, 1:]).vertices]
-            except QhullError:  # collinear voxels have no hull
-                outline = outline[[0, -1]]
-        if len(outline) > 1:
-            longest = max(longest, float(pdist(outline).max()))
-    return longest + max(grid.spacing[1:])

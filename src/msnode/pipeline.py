@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from msnode.domain import FLAIR
+import numpy as np
+
+from msnode.domain import FLAIR, LOW_QUALITY
 from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
 from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected
 from msnode.lesions import find_lesions
@@ -22,8 +24,10 @@ from msnode.series.volume import to_volume
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from msnode.domain import Instance, LesionMap, Prepared, Provenance, Selection, Series, SourceVolume
-    from msnode.encode import Replaced
+    from msnode.encode import Replaced, ResultRules
     from msnode.reading import Former, Network, ReadingRules
 
 
@@ -81,7 +85,7 @@ def read_study(
     if former is not None and (same := _nothing_new(selection, former)):
         return Reading(UNCHANGED, same, selection, provenance)
     if removed:  # what cannot be read replaces nothing
-        provenance, replaced = replace(provenance, replaces_sop_instance_uid=None), ()
+        provenance, replaced = replace(provenance, replaced_reports={}), ()
     source = None
     try:
         if removed:
@@ -96,7 +100,9 @@ def read_study(
         if not (asked_for or selection.asked_for):
             return Reading(PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds)
         candidates = _candidates(study, selection, source)
-        reading = _reject(refusal, candidates, selection, provenance, former=former, clock=clock)
+        reading = _reject(
+            refusal, candidates, selection, provenance, rules.results, former=former, clock=clock
+        )
         reading = replace(reading, source=source, removed=bool(removed))
     return _reject_replaced(reading, replaced)
 
@@ -139,7 +145,6 @@ def _read_series(
     else:
         found, origin = _find(source, rules, load_network, clock), ""
     provenance = replace(provenance, runtime=found.runtime)
-    source = replace(source, warnings=source.warnings + found.remarks)
     with clock.stage("measure"):
         findings = measure(
             found.lesion_map,
@@ -147,14 +152,15 @@ def _read_series(
             series_instance_uid=source.series.series_instance_uid,
             bundle_sha256=provenance.model.sha256 if provenance.model else "",
         )
+        findings = replace(findings, brain_volume_ml=found.brain_volume_ml, limitations=found.remarks)
     with clock.stage("encode"):
         outputs = encode_results(
-            source, found.lesion_map, findings, provenance, mark_below=rules.mark_below_confidence
+            source, found.lesion_map, findings, provenance, rules.results, probability=found.probability
         )
     return Reading(
         COMPLETED, f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3{origin}",
         selection, provenance, outputs, identity, source, found.lesion_map, findings, found.scope,
-        found.remarks, found.brain_volume_ml, rules.mark_below_confidence, timings_s=clock.seconds,
+        found.probability, rules.results.mark_below, timings_s=clock.seconds,
     )  # fmt: skip
 
 
@@ -179,14 +185,18 @@ def _find(
         header = source.frames[0].instance.header
         scope = judge_scope(rules.scope, source.volume.grid, header, prepared)
         scope.raise_refusal()
-    quality = tuple(f"Low quality: {text}." for text in prepared.warnings)
-    lesion_map = _lesions(network, prepared, rules, clock)
+    quality = tuple(f"{LOW_QUALITY}{text}." for text in prepared.warnings)
+    lesion_map, probability = _lesions(network, prepared, rules, clock)
+    volume = brain_volume_ml(prepared)
+    volume = None if volume is None else round(volume, 1)  # as it is stored, so that it is always the same
     remarks = scope.sentences + quality
-    return Found(lesion_map, scope, remarks, brain_volume_ml(prepared), network.runtime_name)
+    return Found(lesion_map, scope, remarks, volume, network.runtime_name, probability)
 
 
-def _lesions(network: Network, prepared: Prepared, rules: ReadingRules, clock: _Clock) -> LesionMap:
-    """Lesions on the source grid, with their confidence where the bundle is calibrated.
+def _lesions(
+    network: Network, prepared: Prepared, rules: ReadingRules, clock: _Clock
+) -> tuple[LesionMap, NDArray[np.uint8] | None]:
+    """Lesions on the source grid, with their confidence where the bundle is calibrated; see `Found`.
 
     Of a large volume the arrays on the source grid are the most of the memory: of the classes only the
     lesion's is brought there, and the spread only where the members differ.
@@ -200,7 +210,10 @@ def _lesions(network: Network, prepared: Prepared, rules: ReadingRules, clock: _
         found = find_lesions(
             probability, threshold=rules.threshold, min_volume_mm3=rules.min_volume_mm3, spread=spread
         )
-        return with_confidence(found, rules.calibration)
+        kept = None
+        if "probability" in rules.results.kinds:
+            kept = np.rint(probability.data * 255).astype(np.uint8)
+        return with_confidence(found, rules.calibration), kept
 
 
 def _reject(
@@ -208,6 +221,7 @@ def _reject(
     candidates: Sequence[Instance],
     selection: Selection,
     provenance: Provenance,
+    rules: ResultRules,
     *,
     former: Former | None,
     clock: _Clock,
@@ -218,7 +232,7 @@ def _reject(
         why = f"rejected for the reason that was reported before: {refusal}"
         return Reading(UNCHANGED, why, selection, provenance)
     with clock.stage("encode"):
-        outputs = encode_rejection(candidates, str(refusal), provenance)
+        outputs = encode_rejection(candidates, str(refusal), provenance, rules)
     outside = isinstance(refusal, OutsideModelScope)
     return Reading(
         REJECTED, str(refusal), selection, provenance, outputs, identity,

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from msnode.domain import FLAIR
+from msnode.encode.kinds import ResultRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from msnode.domain import (
         Findings,
@@ -59,7 +63,7 @@ class ReadingRules:
         threshold: smallest lesion probability that counts.
         min_volume_mm3: smallest lesion.
         calibration: from a lesion's numbers to its confidence; None gives no confidence.
-        mark_below_confidence: lesions of lower confidence are marked in every result.
+        results: what a site wants of the result objects.
     """
 
     selection: SelectionRules
@@ -68,7 +72,7 @@ class ReadingRules:
     threshold: float
     min_volume_mm3: float
     calibration: Calibration | None = None
-    mark_below_confidence: float = 0.0
+    results: ResultRules = field(default_factory=ResultRules)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,8 @@ class Found:
         remarks: what a reader of the results should know of scope and quality, one sentence each.
         brain_volume_ml: brain and ventricles inside the stack, ml; None where it was not measured.
         runtime: what ran the network and in which precision.
+        probability: uint8 (slice, row, column), lesion probability on the source grid in 255ths; None unless
+            the results are to hold it.
     """
 
     lesion_map: LesionMap
@@ -88,6 +94,7 @@ class Found:
     remarks: tuple[str, ...]
     brain_volume_ml: float | None
     runtime: str
+    probability: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +158,7 @@ class Reading:
         lesion_map: lesions on the source grid; None unless completed.
         findings: the numbers; None unless completed.
         scope: the comparison with the model's training range; None where it was not reached.
-        remarks: what the network's findings added to the warnings of the series.
-        brain_volume_ml: brain and ventricles inside the stack, ml; None where it was not measured.
+        probability: see `Found`.
         mark_below_confidence: lesions of lower confidence are marked.
         removed: rejected because bytes that it needs were removed: it replaces no other revision.
         timings_s: seconds per stage.
@@ -168,8 +174,7 @@ class Reading:
     lesion_map: LesionMap | None = None
     findings: Findings | None = None
     scope: ScopeVerdict | None = None
-    remarks: tuple[str, ...] = ()
-    brain_volume_ml: float | None = None
+    probability: NDArray[np.uint8] | None = None
     mark_below_confidence: float = 0.0
     removed: bool = False
     timings_s: dict[str, float] = field(default_factory=dict)

@@ -12,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from msnode.domain import Grid, Lesion, LesionMap
 from msnode.encode import to_bytes
-from msnode.lesions import is_uncertain
+from msnode.lesions import is_uncertain, longest_axial_mm
 from msnode.reading import REJECTED, Former, Found, selection_digest
 from msnode.segment.scope import REFUSAL, ScopeVerdict
 
@@ -23,18 +24,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from msnode.domain import Findings, Output
     from msnode.reading import Reading
 
 RESULT_FILE = "result.json"
 LESION_MAP_FILE = "lesion_map.npz"
 """`labels` and `affine` of the lesion map, and in `lesions` every attribute of its lesions, exactly."""
+PROBABILITY_FILE = "probability.npz"
+"""`probability` as in `reading.Found`; only in sets that hold it as an object too."""
 _LESION = np.dtype([
     ("label", np.int64),
     ("voxel_count", np.int64),
     ("volume_mm3", np.float64),
     ("centroid_lps_mm", np.float64, 3),
-    ("longest_in_plane_mm", np.float64),
+    ("longest_axial_mm", np.float64),
     ("mean_probability", np.float64),
     ("spread", np.float64),
     ("confidence", np.float64),
@@ -58,6 +63,8 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
         outputs.append(_write_object(output, counts[output.kind], folder))
     if reading.lesion_map is not None:
         _write_lesion_map(reading.lesion_map, folder / LESION_MAP_FILE)
+    if reading.probability is not None:
+        np.savez_compressed(folder / PROBABILITY_FILE, probability=reading.probability)
     result = describe(reading, outputs)
     result["files"] = sorted([*(path.name for path in folder.iterdir()), RESULT_FILE])
     _write_result(result, folder)
@@ -121,7 +128,16 @@ def _read_found(folder: Path, result: dict[str, Any]) -> Found:
         remarks=tuple(result["remarks"]),
         brain_volume_ml=result["brain_volume_ml"],
         runtime=result["runtime"],
+        probability=_read_probability(folder / PROBABILITY_FILE),
     )
+
+
+def _read_probability(path: Path) -> NDArray[np.uint8] | None:
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        probability: NDArray[np.uint8] = stored["probability"]
+    return probability
 
 
 def _write_lesion_map(lesion_map: LesionMap, path: Path) -> None:
@@ -132,14 +148,20 @@ def _write_lesion_map(lesion_map: LesionMap, path: Path) -> None:
 
 def _read_lesion_map(path: Path) -> LesionMap:
     with np.load(path) as stored:
-        labels, affine, rows = stored["labels"], stored["affine"], stored["lesions"].tolist()
+        labels, affine, rows = stored["labels"], stored["affine"], stored["lesions"]
+    grid = Grid(labels.shape, affine)
+    boxes = ndimage.find_objects(labels) if "longest_axial_mm" not in rows.dtype.names else []
     lesions = []
-    for row in rows:
-        facts = dict(zip(_LESION.names or (), row, strict=True))
+    for row in rows.tolist():
+        facts = dict(zip(rows.dtype.names, row, strict=True))
         facts["centroid_lps_mm"] = tuple(facts["centroid_lps_mm"].tolist())
         facts["confidence"] = None if np.isnan(facts["confidence"]) else facts["confidence"]
+        if boxes:  # up to version 0.2 the diameter was the one in the plane that was acquired
+            del facts["longest_in_plane_mm"]
+            box, label = boxes[facts["label"] - 1], facts["label"]
+            facts["longest_axial_mm"] = longest_axial_mm(labels[box] == label, grid)
         lesions.append(Lesion(**facts))
-    return LesionMap(labels=labels, grid=Grid(labels.shape, affine), lesions=tuple(lesions))
+    return LesionMap(labels=labels, grid=grid, lesions=tuple(lesions))
 
 
 def _write_object(output: Output, number: int, folder: Path) -> dict[str, str]:
@@ -166,7 +188,7 @@ def describe(reading: Reading, outputs: Sequence[dict[str, str]]) -> dict[str, A
         "series_instance_uid": reading.flair.series_instance_uid if reading.flair else None,
         "lesion_count": reading.findings.count if reading.findings else None,
         "lesion_volume_mm3": round(reading.findings.total_volume_mm3, 3) if reading.findings else None,
-        "brain_volume_ml": None if reading.brain_volume_ml is None else round(reading.brain_volume_ml, 1),
+        "brain_volume_ml": reading.findings.brain_volume_ml if reading.findings else None,
         "scope": _scope(reading.scope),
         "lesions": _lesions(reading.findings, reading.mark_below_confidence),
         "outputs": list(outputs),
@@ -178,7 +200,7 @@ def describe(reading: Reading, outputs: Sequence[dict[str, str]]) -> dict[str, A
             {"series_instance_uid": p.series_instance_uid, "reason": p.reason}
             for p in reading.selection.passed_over
         ],
-        "remarks": list(reading.remarks),
+        "remarks": list(reading.findings.limitations) if reading.findings else [],
         "removed": reading.removed,
         "selection_digest": selection_digest(reading.selection),
         "image_digest": reading.source.image_digest if reading.source else None,
@@ -199,7 +221,7 @@ def _lesions(findings: Findings | None, mark_below: float) -> list[dict[str, Any
             "tracking_id": f.tracking_id,
             "volume_mm3": round(f.lesion.volume_mm3, 3),
             "centroid_lps_mm": [round(v, 3) for v in f.lesion.centroid_lps_mm],
-            "longest_in_plane_mm": round(f.lesion.longest_in_plane_mm, 3),
+            "longest_axial_mm": round(f.lesion.longest_axial_mm, 3),
             "mean_probability": round(f.lesion.mean_probability, 4),
             "spread": round(f.lesion.spread, 4),
             "confidence": None if f.lesion.confidence is None else round(f.lesion.confidence, 4),

@@ -31,8 +31,10 @@ AeTitle = Annotated[
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
-ObjectKind = Literal["seg", "sr", "overlay", "ko"]
-_USUAL_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "overlay")
+ObjectKind = Literal[
+    "seg", "sr", "sr-comprehensive", "sr-enhanced", "overlay", "summary", "pdf", "probability", "ko"
+]
+_USUAL_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "overlay", "summary")
 _DAY_S = 86400
 Verify = Literal["commitment", "find", "none"]
 """How a stored object is confirmed: storage commitment, C-FIND, or not at all."""
@@ -40,6 +42,8 @@ Preset = Literal["fast", "standard", "best"]
 """How much of a bundle reads: its first fold; all folds; all folds and their mirror images."""
 
 _SITE_CONFIG = Path("/etc/msnode/msnode.toml")
+_ROUTING = "routing.toml"
+_MOVED = {"priority.stat": 'moved to routing.toml, as a rule with priority = "stat"'}
 
 
 class _Section(BaseModel):
@@ -55,6 +59,7 @@ class NodeSettings(_Section):
     host: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] | None = None
     workers: int = Field(default=1, ge=1, le=64)
     senders: int = Field(default=1, ge=1, le=64)
+    routing: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
 
@@ -98,9 +103,10 @@ class CompletenessSettings(_Section):
 
 
 class SelectionSettings(_Section):
-    """`[selection]`: limits of the rules that pick the FLAIR."""
+    """`[selection]`: limits of the rules that pick the FLAIR, and their order of preference."""
 
     min_slices: int = Field(default=10, ge=3)
+    prefer: tuple[Literal["axial-2d", "3d", "other-2d"], ...] = ("axial-2d", "3d", "other-2d")
 
 
 class ModelSettings(_Section):
@@ -118,32 +124,22 @@ class ModelSettings(_Section):
     attempts: int = Field(default=3, ge=1, le=10)
 
 
+class ResultsSettings(_Section):
+    """`[results]`: the form of the result objects."""
+
+    segmentation: Literal["lesions", "single", "labelmap"] = "lesions"
+    descriptions: dict[ObjectKind, Annotated[str, Field(min_length=1, max_length=64)]] = {}
+
+
 class RetentionSettings(_Section):
     """`[retention]`: when received bytes are removed; 0 keeps them for ever."""
 
     received_days: Annotated[float, Field(ge=0)] = 30
 
 
-class StatRule(_Section):
-    """`[[priority.stat]]`: a study that satisfies every key given is read before the others."""
-
-    calling_ae: AeTitle | None = None
-    tag: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$|^[A-Z][A-Za-z0-9]+$")] | None = None
-    value: str | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if (self.tag is None) != (self.value is None):
-            raise ValueError("tag and value belong together")
-        if self.calling_ae is None and self.tag is None:
-            raise ValueError("give calling_ae, or tag and value, or all of them")
-        return self
-
-
 class PrioritySettings(_Section):
-    """`[priority]`: what is read first, and when waiting is an alarm."""
+    """`[priority]`: when waiting is an alarm. What is read first is said by routing rules."""
 
-    stat: tuple[StatRule, ...] = ()
     alarm_after_s: Annotated[float, Field(gt=0)] = 1800
 
 
@@ -203,6 +199,7 @@ class Settings(BaseSettings):
     completeness: CompletenessSettings = CompletenessSettings()
     selection: SelectionSettings = SelectionSettings()
     model: ModelSettings = ModelSettings()
+    results: ResultsSettings = ResultsSettings()
     retry: RetrySettings = RetrySettings()
     retention: RetentionSettings = RetentionSettings()
     priority: PrioritySettings = PrioritySettings()
@@ -227,9 +224,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         names = [d.name for d in self.destinations]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"destinations: two are named {name!r}; each needs its own name")
+        for each in self.destinations:
+            if names.count(each.name) > 1:
+                raise ValueError(f"destinations: two are named {each.name!r}; each needs its own name")
+            reports = [kind for kind in each.objects if kind.startswith("sr")]
+            if len(reports) > 1:
+                forms = " and ".join(reports)
+                raise ValueError(f"destinations: {each.name!r} takes {forms}, forms of one report: list one")
         return self
 
     @property
@@ -249,6 +250,7 @@ class Settings(BaseSettings):
         values = {
             "selection": self.selection.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json", include={"preset", "mark_below_confidence"}),
+            "results": self.results.model_dump(mode="json"),
         }
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -264,6 +266,8 @@ def with_preset(settings: Settings, preset: Preset | None) -> Settings:
 def load_settings(path: Path | None = None) -> Settings:
     """Settings from `path`, else from $MSNODE_CONFIG, else /etc/msnode/msnode.toml, else the defaults.
 
+    Unless they name a file of routing rules, it is routing.toml beside that file, where there is one.
+
     Raises:
         ConfigurationError: the file is absent or no TOML, or a key is unknown or wrong; the message
             names file and key and says what would be right.
@@ -272,9 +276,13 @@ def load_settings(path: Path | None = None) -> Settings:
     source = named or (_SITE_CONFIG if _SITE_CONFIG.exists() else None)
     values = _read(source) if source else {}
     try:
-        return Settings(**values)  # type: ignore[arg-type]
+        settings = Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigurationError(f"{source or 'defaults'}: {_explain(error)}") from None
+    beside = source and source.with_name(_ROUTING)
+    if beside is None or settings.node.routing is not None or not beside.exists():
+        return settings
+    return settings.model_copy(update={"node": settings.node.model_copy(update={"routing": beside})})
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -290,6 +298,7 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in item["loc"])
-        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        unknown = item["type"] == "extra_forbidden"
+        message = _MOVED.get(key, "unknown key") if unknown else item["msg"]
         lines.append(f"{key}: {message}" if key else message)
     return "; ".join(lines)

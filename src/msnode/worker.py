@@ -28,6 +28,7 @@ import structlog
 from msnode import errors, faults
 from msnode.domain import PassedOver
 from msnode.errors import (
+    ConfigurationError,
     InvalidTransition,
     MsnodeError,
     OutOfResources,
@@ -38,6 +39,7 @@ from msnode.errors import (
 from msnode.record import deliveries, jobs
 from msnode.record.deliveries import Result, Takes
 from msnode.record.jobs import JobState
+from msnode.record.studies import destinations_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -205,7 +207,8 @@ class Worker:
         database: the record.
         child: what reads.
         enqueue: has the engine run what the job needs next, in the given transaction.
-        takes: destination → what it is given, and how it confirms it.
+        takes: destination → what it is given, and how it confirms it; of them those that routing named for
+            the job, and those that have something of an earlier revision.
         attempts: how often a reading may end by itself before its job fails.
     """
 
@@ -236,6 +239,7 @@ class Worker:
         log.info("job started", job_id=job.id, revision=job.revision, attempt=job.attempts)
         faults.reach("job-started", job.study_instance_uid)
         try:
+            self._check_destinations(job)
             result = self._child.read(job.id)
         except OutOfResources as error:
             self._requeue(job, error, counted=False, delay_s=_NO_ROOM_S)
@@ -251,6 +255,20 @@ class Worker:
         else:
             self._finish(job, result)
             faults.reach("result-recorded", job.study_instance_uid)
+
+    def _check_destinations(self, job: Job) -> None:
+        """A result that nobody would get is not made: the job fails, and is retried once somebody would."""
+        gone = sorted(set(job.destinations or ()) - self._takes.keys())
+        if gone:
+            why = f"the rule {job.rule!r} named {', '.join(gone)}, no longer among the destinations"
+            raise ConfigurationError(why)
+
+    def _takes_of(self, tx: Transaction, job: Job) -> Mapping[str, Takes]:
+        """Whoever has something of an earlier revision is not left with it."""
+        if job.destinations is None:
+            return self._takes
+        names = {*job.destinations, *destinations_of(tx, job.study_instance_uid)}
+        return {name: takes for name, takes in self._takes.items() if name in names}
 
     def _take_up(self, job_id: int) -> Job | None:
         """The running job; None where there is nothing to run, or it has to wait for others first."""
@@ -296,7 +314,7 @@ class Worker:
             to = JobState(result["status"])
             return jobs.move(tx, job, to, at=_now(), why=result["reason"], **facts)
         moved = deliveries.finish(
-            tx, job, _results(result), self._takes,
+            tx, job, _results(result), self._takes_of(tx, job),
             at=_now(), why=result["reason"], result_set=result["result_set"], **facts,
         )  # fmt: skip
         deliveries.withdraw_former(tx, moved, at=_now())

@@ -29,7 +29,7 @@ def test_the_commands_are_those_of_the_readme():
         "serve", "demo", "echo", "study segment", "status", "jobs list", "jobs show", "jobs hurry",
         "jobs retry", "jobs cancel",
         "model train", "model evaluate", "model compare", "model export", "model list", "model show",
-        "config check", "config show",
+        "config check", "config show", "config test-route",
     }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def config(tmp_path):
 def test_a_right_configuration_is_exit_0(config):
     done = msnode("config", "check", "--config", config, "--json")
     assert done.returncode == 0
-    assert json.loads(done.stdout) == {"valid": True, "destinations": ["pacs"]}
+    assert json.loads(done.stdout) == {"valid": True, "destinations": ["pacs"], "routing": None, "rules": []}
     assert (
         json.loads(msnode("config", "show", "--config", config, "--json").stdout)["node"]["ae_title"]
         == "MSNODE"
@@ -89,6 +89,20 @@ def test_a_wrong_configuration_is_exit_2_and_one_line(config, command):
     done = msnode(*command, "--config", config)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [f"msnode: {config}: nonsense: unknown key"]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["serve", "--role", "receiver"]], ids=" ".join)
+def test_wrong_rules_are_exit_2_and_one_line(config, command):
+    rules = config.with_name("routing.toml")
+    rules.write_text(
+        '[[rules]]\nname = "a"\npreset = "slow"\n\n[[rules]]\nname = "b"\ndestinations = ["pax"]\n'
+    )
+    done = msnode(*command, "--config", config)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"msnode: {rules}: line 3: rules.1.preset: ")
+    assert "; line 5: rules.2: can never be reached" in line
+    assert "; line 7: rules.2.destinations: no destination 'pax' is configured" in line
 
 
 def test_a_port_that_is_taken_ends_the_node_with_one_line(config, orthanc):

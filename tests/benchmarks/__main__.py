@@ -1,6 +1,6 @@
 """`make bench`: run the benchmarks, print a Markdown table each, keep them in bench-output/results.md.
 
-python -m tests.benchmarks [receive] [turnaround] [engine] [brain] [queue] [history] [recovery]
+python -m tests.benchmarks [NAME ...]
 """
 
 import os
@@ -21,11 +21,13 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))  # the benchmarks use the tests' peers
     from benchmarks import (  # noqa: PLC0415 - needs the path
         bench_brain,
+        bench_encode,
         bench_engine,
         bench_history,
         bench_queue,
         bench_receive,
         bench_recovery,
+        bench_select,
         bench_turnaround,
     )
 
@@ -37,6 +39,8 @@ def main() -> None:
         "queue": bench_queue.run,
         "history": bench_history.run,
         "recovery": bench_recovery.run,
+        "select": bench_select.run,
+        "encode": bench_encode.run,
     }
     wanted = sys.argv[1:] or list(known)
     if unknown := set(wanted) - set(known):

@@ -7,10 +7,13 @@ from pydicom import dcmread
 from pynetdicom.dsutils import split_dataset
 
 from msnode.association import DicomAddress
-from msnode.deliver.destination import Outcome
+from msnode.deliver.destination import Outcome, ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination
+from msnode.encode import encode_seg, to_bytes
 from msnode.errors import AssociationRejected, PeerUnreachable
 from support import peers
+from support.dicom_files import flair_series
+from support.readings import provenance, read
 from support.result_files import write_results
 
 pytestmark = pytest.mark.peer
@@ -100,10 +103,33 @@ def test_a_destination_that_takes_neither_seg_nor_sr(tmp_path, results):
     with peers.storescp(tmp_path, options=["--config-file", str(config), "Default"]) as only_images:
         pacs = _destination(only_images.port, only_images.aet)
         sent = pacs.send(results)
-        assert set(pacs.echo().refusals) == {CONTEXT_OF_KIND[kind] for kind in ("seg", "sr", "ko")}
+        assert set(pacs.echo().refusals) == {*CONTEXT_OF_KIND.values()} - {CONTEXT_OF_KIND["overlay"]}
         assert len(only_images.files()) == 3
     assert [r.outcome for r in sent] == [Outcome.REFUSED] * 2 + [Outcome.STORED] * 3
     assert sent[1].text.startswith("Comprehensive 3D SR Storage in Explicit VR Little Endian not accepted")
+
+
+@pytest.fixture
+def label_map(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=4, rows=40, columns=40), 2)
+    output = encode_seg(reading.source, reading.lesion_map, reading.findings, provenance(), form="labelmap")
+    path = tmp_path / "seg-1.dcm"
+    path.write_bytes(to_bytes(output))
+    return ResultObject.from_file("seg", path)
+
+
+def test_a_label_map_travels_compressed_as_it_is(tmp_path, label_map):
+    with peers.storescp(tmp_path, options=["--promiscuous", "+xr"]) as pacs:
+        (sent,) = _destination(pacs.port, pacs.aet).send([label_map])
+        assert sent.outcome is Outcome.STORED
+        (received,) = pacs.files()
+        assert _data_set(received) == _data_set(label_map.path)
+
+
+def test_a_label_map_is_refused_by_itself_where_it_is_not_known(storescp, label_map, results):
+    sent = _destination(storescp.port, storescp.aet).send([label_map, *results])
+    assert [r.outcome for r in sent] == [Outcome.REFUSED, *[Outcome.STORED] * 5]
+    assert sent[0].text.startswith("Label Map Segmentation Storage in RLE Lossless not accepted")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from msnode.cli.serve import Role
 from msnode.errors import ConfigurationError
 from msnode.settings import _SITE_CONFIG, Settings, load_settings
 from msnode.wiring import supervisor
+from msnode.wiring.routing import check_routing
 from support.deployment import (
     SITE_CONFIG,
     Cluster,
@@ -34,6 +35,7 @@ _UsageError = typer.BadParameter.__mro__[1]  # typer shows it under no name of i
 _COMMAND = typer.main.get_command(app)
 _OVERHEAD_BYTES = 512 * 2**20
 """What a worker takes beside the reading it watches over."""
+_CONFIGURATION = ("msnode.toml", "routing.toml")
 _HOST_LENGTH = 40
 _POD_SUFFIX = len("-5d4f8c7b96-x2v9k")
 _HARDENING = {
@@ -101,6 +103,7 @@ def _process(process: Process, *, contained: bool) -> Iterator[str]:
         return
     try:
         settings = settings_of(process)
+        check_routing(settings)
     except ConfigurationError as error:
         yield f"{process.where}: {error}"
         return
@@ -246,6 +249,9 @@ def _compose(deploy: Path) -> Iterator[str]:
         published += [str(p).split(":", 1)[0] for p in service.get("ports", [])]
         if service["restart"] != "unless-stopped":
             yield f"{where}: {name} may stay down"
+        config = {v.split(":")[0]: v.split(":")[1] for v in service["volumes"] if v.startswith("./")}
+        if config and config != {f"./{each}": f"/etc/msnode/{each}" for each in _CONFIGURATION}:
+            yield f"{where}: {name} has not every file of the configuration"
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             if not source.startswith("./") and source not in content["volumes"]:
@@ -265,7 +271,10 @@ def _cluster(manifests: Cluster) -> Iterator[str]:
         if not file.endswith(".example.yaml")
     ]
     for generated in manifests.kustomization["configMapGenerator"]:
-        missing = [file for file in generated["files"] if not (manifests.folder / file).is_file()]
+        files = {*generated["files"], *_CONFIGURATION}
+        missing = sorted(
+            f for f in files if not (manifests.folder / f).is_file() or f not in generated["files"]
+        )
         found += [f"there is no {file}" for file in missing]
     for file, claim in manifests.of_kind("PersistentVolumeClaim"):
         if claim["spec"]["accessModes"] != ["ReadWriteMany"]:

@@ -169,6 +169,7 @@ def orthanc(
     aet: str = "ORTHANC",
     modalities: Mapping[str, tuple[str, int]] | None = None,
     env: Mapping[str, str] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Iterator[OrthancPeer]:
     """An empty Orthanc with its storage in `tmp`, on loopback, without authentication.
 
@@ -178,6 +179,7 @@ def orthanc(
         modalities: name → (AE title, port on loopback) of the peers that it knows.
         env: further environment variables. Without TCP_NODELAY=1 each of its answers waits for an
             acknowledgement, as it does where nobody has set it.
+        settings: further settings of its own.
     """
     program, plugin = peer("orthanc"), Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
     config = {
@@ -199,6 +201,8 @@ def orthanc(
         "SaveJobs": False,
         "Plugins": [str(plugin)] if plugin.exists() else [],
         "DicomWeb": {"Enable": True},
+        "DefaultEncoding": "Utf8",  # QIDO-RS leaves out letters that it lacks
+        **(settings or {}),
     }
     path = tmp / "orthanc.json"
     path.write_text(json.dumps(config))

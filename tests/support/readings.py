@@ -17,7 +17,7 @@ from msnode.domain import (
     SourceVolume,
     Volume,
 )
-from msnode.encode import encode_results
+from msnode.encode import ResultRules, encode_results
 from msnode.lesions import find_lesions
 from msnode.measure.burden import measure
 from msnode.series.volume import group_series, read_instance, to_volume
@@ -68,10 +68,11 @@ class Read:
     lesion_map: LesionMap
     findings: Findings
 
-    def outputs(self, made_by: Provenance | None = None) -> tuple[Output, ...]:
-        return encode_results(
-            self.source, self.lesion_map, self.findings, made_by or provenance(), mark_below=MARK_BELOW
-        )
+    def outputs(
+        self, made_by: Provenance | None = None, rules: ResultRules | None = None
+    ) -> tuple[Output, ...]:
+        rules = rules or ResultRules(mark_below=MARK_BELOW)
+        return encode_results(self.source, self.lesion_map, self.findings, made_by or provenance(), rules)
 
 
 def read(paths: Sequence[Path], lesions: int = 3, confidences: Sequence[float | None] = ()) -> Read:

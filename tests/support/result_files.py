@@ -11,6 +11,18 @@ from msnode.deliver.destination import ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND
 from support.dicom_files import derived_uid
 
+_MODALITIES = {
+    "seg": "SEG",
+    "sr": "SR",
+    "overlay": "OT",
+    "ko": "KO",
+    "summary": "OT",
+    "pdf": "DOC",
+    "probability": "SEG",
+    "sr-comprehensive": "SR",
+    "sr-enhanced": "SR",
+}
+
 
 def _common(kind: str, number: int, name: str) -> Dataset:
     ds = Dataset()
@@ -21,7 +33,7 @@ def _common(kind: str, number: int, name: str) -> Dataset:
     ds.SeriesInstanceUID = derived_uid("series", name, kind)
     ds.PatientName, ds.PatientID = "Łukasiewicz^Zoë", "P1"
     ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = "20240102", "101112", "", "1"
-    ds.Modality = {"seg": "SEG", "sr": "SR", "overlay": "OT", "ko": "KO"}[kind]
+    ds.Modality = _MODALITIES[kind]
     ds.SeriesNumber, ds.InstanceNumber = 9800, number
     return ds
 

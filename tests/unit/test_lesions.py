@@ -35,14 +35,57 @@ def test_numbers_of_one_lesion():
     assert lesion.voxel_count == 8
     assert lesion.volume_mm3 == pytest.approx(8 * 3.0)
     assert lesion.centroid_lps_mm == pytest.approx((5.5 * 0.5, 2.5, 6.0))
-    assert lesion.longest_in_plane_mm == pytest.approx(np.hypot(1.0, 1.5) + 1.0)
+    assert lesion.longest_axial_mm == pytest.approx(np.hypot(1.0, 1.5) + 1.0)
     assert lesion.mean_probability == pytest.approx(0.75)
 
 
 def test_a_line_of_voxels_has_a_length():
     mask = np.zeros((1, 4, 12))
     mask[0, 1, 2:10] = 1
-    assert find(mask).lesions[0].longest_in_plane_mm == pytest.approx(7 * 0.5 + 1.0)
+    assert find(mask).lesions[0].longest_axial_mm == pytest.approx(7 * 0.5 + 1.0)
+
+
+def turned(order, flips):
+    """A grid whose array axes run along the patient's axes `order` (0 to 2: x, y, z), some backwards."""
+    spacing = (3.0, 0.7, 1.1)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (along, flip) in enumerate(zip(order, flips, strict=True)):
+        affine[along, axis] = spacing[axis] * (-1 if flip else 1)
+    return affine
+
+
+def longest_by_all_pairs(mask, affine):
+    """The definition, with every pair of voxels."""
+    axis = int(np.argmax(np.abs(affine[2, :3])))
+    indices = np.argwhere(mask)
+    points = indices @ affine[:3, :3].T
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    same_layer = indices[:, None, axis] == indices[None, :, axis]
+    widths = np.delete(np.linalg.norm(affine[:3, :3], axis=0), axis)
+    return float(apart[same_layer].max() + widths.max())
+
+
+@given(
+    hnp.arrays(np.bool_, st.tuples(*[st.integers(1, 5)] * 3)).filter(np.any),
+    st.permutations([0, 1, 2]),
+    st.tuples(*[st.booleans()] * 3),
+)
+def test_the_longest_axial_diameter_is_that_of_all_pairs_in_every_orientation(mask, order, flips):
+    affine = turned(order, flips)
+    data = Volume(mask.astype(np.float32), Grid(mask.shape, affine))
+    for lesion in (found := find_lesions(data, threshold=0.5, min_volume_mm3=0)).lesions:
+        expected = longest_by_all_pairs(found.labels == lesion.label, affine)
+        assert lesion.longest_axial_mm == pytest.approx(expected)
+
+
+def test_a_tall_lesion_of_a_sagittal_series_is_as_long_as_it_is_in_the_axial_plane():
+    mask = np.zeros((5, 12, 12))
+    mask[1:4, 1:11, 6] = 1  # three slices of 1.2 mm to the side, ten rows of 0.9 mm down
+    affine = np.array([[1.2, 0, 0, 0], [0, 0, 0.9, 0], [0, -0.9, 0, 0], [0, 0, 0, 1.0]])
+    data = Volume(mask.astype(np.float32), Grid(mask.shape, affine))
+    (lesion,) = find_lesions(data, threshold=0.5, min_volume_mm3=0).lesions
+    assert lesion.longest_axial_mm == pytest.approx(2 * 1.2 + 1.2)
 
 
 def test_the_threshold_belongs_to_the_lesion():

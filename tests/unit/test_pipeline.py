@@ -5,6 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from msnode.domain import Volume
+from msnode.encode import ResultRules
 from msnode.errors import RecipeMismatch
 from msnode.pipeline import read_study
 from msnode.preprocess import recipes
@@ -21,7 +22,9 @@ SCOPE = Scope(
 )
 HEAD = ReadingRules(SelectionRules(), "flair2d-head-v1", SCOPE, threshold=0.5, min_volume_mm3=3)
 CALIBRATION = Calibration(intercept=-1.0, logit_mean_probability=0.5, spread=-4.0, log_volume=0.2)
-STRIPPED = replace(HEAD, recipe="flair2d-brain-v1", calibration=CALIBRATION, mark_below_confidence=0.5)
+STRIPPED = replace(
+    HEAD, recipe="flair2d-brain-v1", calibration=CALIBRATION, results=ResultRules(mark_below=0.5)
+)
 
 
 def find_nothing(volume):
@@ -51,7 +54,7 @@ def test_a_bundle_without_calibration_that_strips_nothing(study, tmp_path):
     assert reading.status == "completed"
     assert reading.provenance.runtime == "fake-cpu-f32"
     assert [f.lesion.confidence for f in reading.findings.lesions] == [None, None]
-    assert (reading.brain_volume_ml, reading.scope.kind) == (None, "in scope")
+    assert (reading.findings.brain_volume_ml, reading.scope.kind) == (None, "in scope")
     assert network.seen[0].brain is None
     result = write_result_set(reading, tmp_path)
     assert result["brain_volume_ml"] is None
@@ -85,7 +88,7 @@ def test_the_brain_is_measured_and_restored_lesions_lie_where_they_were_found(st
     (prepared,) = network.seen
     voxels = np.count_nonzero(find_brain(reading.source.volume).data)
     expected = voxels * reading.source.volume.grid.voxel_volume_mm3 / 1000
-    assert reading.brain_volume_ml == pytest.approx(expected, rel=0.05)
+    assert reading.findings.brain_volume_ml == pytest.approx(expected, rel=0.05)
     assert prepared.grid.shape[1] < 48  # cropped to the brain
     centre = prepared.grid.to_lps(np.array([[4.5, 21.5, 22.0]]))[0]
     assert reading.findings.lesions[0].lesion.centroid_lps_mm == pytest.approx(centre, abs=0.5)
@@ -104,7 +107,7 @@ def test_warnings_of_scope_and_preparation_reach_the_report(study, monkeypatch):
     assert reading.status == "completed"
     assert reading.scope.kind == "warning"
     expected = (*reading.scope.sentences, "Low quality: the brain is cut off at the vertex.")
-    assert reading.source.warnings[-2:] == expected
+    assert reading.findings.limitations == expected
     assert set(expected) <= set(report_texts(reading))
 
 
@@ -132,7 +135,7 @@ def _is_refusal(reading, says, folder):
     assert reading.status == "rejected"
     assert reading.scope.kind == "refusal"
     assert says in reading.reason
-    assert [o.kind for o in reading.outputs] == ["sr"]
+    assert [o.kind for o in reading.outputs] == ["sr", "summary"]
     assert "NUM" not in str(reading.outputs[0].dataset)
     result = write_result_set(reading, folder)
     assert result["scope"] == {"kind": "refusal", "sentences": [reading.reason]}

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.uid import RLELossless
 
 from msnode.domain import FLAIR
-from msnode.encode import Replaced, SentObject, normalise, to_bytes
+from msnode.encode import Replaced, ResultRules, SentObject, normalise, to_bytes
 from msnode.errors import OutsideModelScope
 from msnode.pipeline import read_study
 from msnode.preprocess import recipes
@@ -22,7 +22,8 @@ from support.readings import provenance, series_of
 
 SCOPE = Scope(plane="sagittal", slice_distance_mm=(2, 9), field_strength_t=(1.5,), manufacturers=("PHILIPS",))
 RULES = ReadingRules(
-    SelectionRules(), "flair2d-brain-v1", SCOPE, threshold=0.5, min_volume_mm3=3, mark_below_confidence=0.5,
+    SelectionRules(), "flair2d-brain-v1", SCOPE, threshold=0.5, min_volume_mm3=3,
+    results=ResultRules(mark_below=0.5),
     calibration=Calibration(intercept=-1.0, logit_mean_probability=0.5, spread=-4.0, log_volume=0.2),
 )  # fmt: skip
 SIZE = {"slices": 14, "rows": 48, "columns": 48}
@@ -105,7 +106,7 @@ def test_another_name_is_encoded_without_a_network(study):
     assert what_was_found(reading) == what_was_found(study.first)
     assert reading.findings == study.first.findings  # the same patient: tracking UIDs too
     old, new = by_kind(study.first), by_kind(reading)
-    assert old.keys() == new.keys() == {"seg", "sr", "overlay"}
+    assert old.keys() == new.keys() == {"seg", "sr", "overlay", "summary"}
     for kind, ds in new.items():
         assert (str(ds.PatientName), ds.AccessionNumber) == ("Roe^Jane", "ACC9")
         assert ds.SOPInstanceUID != old[kind].SOPInstanceUID
@@ -119,10 +120,10 @@ def test_another_name_is_encoded_without_a_network(study):
 def test_what_is_encoded_again_says_what_the_first_reading_said(study):
     change_all(study.paths, PatientName="Roe^Jane")
     reading = study.again()
-    assert reading.source.warnings == study.first.source.warnings
-    assert any("sagittal" in text for text in reading.source.warnings)
+    assert reading.findings.limitations == study.first.findings.limitations
+    assert any("sagittal" in text for text in reading.findings.limitations)
     assert reading.scope == study.first.scope
-    assert reading.brain_volume_ml == pytest.approx(study.first.brain_volume_ml, abs=0.05)
+    assert reading.findings.brain_volume_ml == study.first.findings.brain_volume_ml
     assert reading.provenance.runtime == "fake-cpu-f32"
     (report,) = [to_bytes(o) for o in reading.outputs if o.kind == "sr"]
     assert b"Low confidence (under 50 %): Lesion 2." in report
@@ -150,7 +151,7 @@ def test_what_was_encoded_again_can_be_encoded_again(study, tmp_path):
     former = read_former(tmp_path / "second", 1)
     third = study.again(made_by=provenance(revision=2), former=former)
     assert what_was_found(third) == what_was_found(study.first)
-    assert third.source.warnings == study.first.source.warnings
+    assert third.findings.limitations == study.first.findings.limitations
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def titles(reading):
 def test_results_under_the_old_identity_are_rejected_last(study):
     change_all(study.paths, PatientID="PAT002")
     reading = study.again(replaced=[left(study)])
-    assert [o.kind for o in reading.outputs][-2:] == ["overlay", "ko"]
+    assert [o.kind for o in reading.outputs][-2:] == ["summary", "ko"]
     assert titles(reading) == ["113037"]
     assert by_kind(reading)["ko"].PatientID == "PAT001"
 
@@ -288,10 +289,10 @@ MISSING = "2 of 14 instances were removed by retention on 2026-01-02: send the w
 
 def test_a_part_of_a_series_is_never_read(study):
     cut = replace(series_of(study.paths[2:]), missing=MISSING)
-    made_by = provenance(revision=1, replaces_sop_instance_uid="2.25.7")
+    made_by = provenance(revision=1, replaced_reports={"sr": "2.25.7"})
     reading = read_study([cut], RULES, made_by, no_network, former=study.former, replaced=[left(study)])
     assert (reading.status, reading.reason, reading.removed) == ("rejected", MISSING, True)
-    (report,) = reading.outputs  # the results from the whole series stand: they are not rejected
+    report, _summary = reading.outputs  # the results from the whole series stand: they are not rejected
     assert report.kind == "sr"
     assert "PredecessorDocumentsSequence" not in report.dataset
 

@@ -25,7 +25,7 @@ LESIONS = st.lists(
         voxel_count=st.integers(1, 2**40),
         volume_mm3=FLOATS,
         centroid_lps_mm=st.tuples(FLOATS, FLOATS, FLOATS),
-        longest_in_plane_mm=FLOATS,
+        longest_axial_mm=FLOATS,
         mean_probability=FLOATS,
         spread=FLOATS,
         confidence=st.none() | FLOATS,
@@ -73,9 +73,11 @@ def test_every_attribute_of_a_lesion_is_stored(one, tmp_path):
 
 def test_a_former_reading_tells_what_it_was_made_of(one, tmp_path):
     verdict = ScopeVerdict(WARNING, ("Outside.",))
+    findings = replace(one.findings, limitations=("Outside.", "Low quality."), brain_volume_ml=1234.5)
+    probability = np.arange(one.lesion_map.labels.size, dtype=np.uint8).reshape(one.lesion_map.labels.shape)
     reading = reading_of(
-        one.lesion_map, source=one.source, identity_digest="id", scope=verdict,
-        remarks=("Outside.", "Low quality."), brain_volume_ml=1234.5,
+        one.lesion_map, source=one.source, identity_digest="id", scope=verdict, findings=findings,
+        probability=probability,
     )  # fmt: skip
     former = written(tmp_path, reading)
     assert (former.revision, former.status, former.outside_scope, former.gone) == (3, "completed", False, "")
@@ -87,6 +89,7 @@ def test_a_former_reading_tells_what_it_was_made_of(one, tmp_path):
     found = former.load_found()
     assert (found.scope, found.remarks) == (verdict, ("Outside.", "Low quality."))
     assert (found.brain_volume_ml, found.runtime) == (1234.5, "openvino-cpu-f32")
+    assert np.array_equal(found.probability, probability)
 
 
 def test_a_set_of_the_version_before_has_no_image_to_compare(tmp_path):
@@ -105,6 +108,22 @@ def test_a_set_without_scope_is_one_of_the_first_version(one, tmp_path):
         del result[key]
     (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
     assert read_former(tmp_path, 0).image_digest is None
+
+
+def test_lesions_of_the_version_before_get_their_axial_diameter(tmp_path):
+    sagittal = read(flair_series(tmp_path / "in", slices=6, rows=40, columns=48, orientation="sagittal"), 3)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    former = written(folder, reading_of(sagittal.lesion_map, source=sagittal.source))
+    with np.load(folder / "lesion_map.npz") as stored:
+        content = dict(stored)
+    names = content["lesions"].dtype.names
+    old = ["longest_in_plane_mm" if n == "longest_axial_mm" else n for n in names]
+    content["lesions"].dtype.names = tuple(old)
+    content["lesions"]["longest_in_plane_mm"] = 99.0
+    np.savez(folder / "lesion_map.npz", **content)
+    again = former.load_found().lesion_map.lesions
+    assert [repr(lesion) for lesion in again] == [repr(lesion) for lesion in sagittal.lesion_map.lesions]
 
 
 def test_several_notes_lie_side_by_side(one, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from msnode.errors import ConfigurationError
-from msnode.settings import Settings, load_settings, with_preset
+from msnode.settings import NodeSettings, Settings, load_settings, with_preset
 from support.environment import ROOT
 
 
@@ -14,8 +14,23 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_commented_file_holds_every_default():
-    assert load_settings(ROOT / "config" / "msnode.toml") == Settings()
+def test_the_commented_file_holds_every_default(tmp_path):
+    assert load_settings(write(tmp_path, (ROOT / "config" / "msnode.toml").read_text())) == Settings()
+
+
+def test_rules_lie_beside_the_file_unless_it_names_them(tmp_path):
+    config = write(tmp_path, "[node]\nworkers = 2\n")
+    assert load_settings(config).node.routing is None
+    (tmp_path / "routing.toml").touch()
+    assert load_settings(config).node == NodeSettings(workers=2, routing=tmp_path / "routing.toml")
+    named = write(tmp_path, "[node]\nrouting = '/srv/rules.toml'\n")
+    assert load_settings(named).node.routing == Path("/srv/rules.toml")
+
+
+def test_what_moved_to_the_rules_is_said(tmp_path):
+    old = write(tmp_path, "[[priority.stat]]\ncalling_ae = 'ER'\n")
+    with pytest.raises(ConfigurationError, match=r"priority\.stat: moved to routing\.toml"):
+        load_settings(old)
 
 
 def test_the_commented_file_names_every_key():
@@ -46,7 +61,7 @@ def test_the_commented_file_names_every_key():
             "[[destinations]]\nname = 'a'\ntype = 'folder'\npath = '/x'\n" * 2,
             "two are named 'a'",
         ),
-        ("[[destinations]]\nname = 'a'\ntype = 'folder'\npath = '/x'\nobjects = ['pdf']\n", r"objects\.0"),
+        ("[[destinations]]\nname = 'a'\ntype = 'folder'\npath = '/x'\nobjects = ['jpeg']\n", r"objects\.0"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_key(tmp_path, text, says):

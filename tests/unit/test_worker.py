@@ -8,7 +8,7 @@ from support.worker_jobs import PATIENT_NAME, make_reader
 
 @pytest.fixture(scope="module")
 def child():
-    child = InferenceChild(make_reader, Limits(seconds=3, rss_bytes=600 * 2**20))
+    child = InferenceChild(make_reader, Limits(seconds=8, rss_bytes=600 * 2**20))
     yield child
     child.stop()
 
@@ -19,7 +19,7 @@ def test_child_stays_between_jobs(child):
 
 @pytest.mark.parametrize(
     ("job", "how"),
-    [(2, "SIGSEGV"), (3, "killed after 3 s"), (4, "killed past 600 MB")],
+    [(2, "SIGSEGV"), (3, "killed after 8 s"), (4, "killed past 600 MB")],
     ids=["crash", "hang", "memory"],
 )
 def test_a_child_that_dies_is_replaced(child, job, how):

@@ -14,7 +14,7 @@ from msnode.errors import ConfigurationError, MsnodeError
 
 app = typer.Typer(
     name="msnode",
-    help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and overlay.",
+    help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

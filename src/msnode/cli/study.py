@@ -27,7 +27,7 @@ def _group() -> None:
 @app.command()
 def segment(
     path: Annotated[Path, typer.Argument(help="Folder of DICOM files: one study.", exists=True)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for SEG, SR, overlay and result.json.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the objects and result.json.")],
     preset: Annotated[
         Preset | None,
         typer.Option(

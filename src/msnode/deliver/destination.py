@@ -45,7 +45,7 @@ class ResultObject:
     """One file of a committed result set.
 
     Attributes:
-        kind: "seg", "sr", "overlay" or "ko".
+        kind: of result object: "seg", "sr", …
         path: the DICOM file; it is sent as it lies there.
     """
 

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from pydicom.uid import (
     Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    EnhancedSRStorage,
     ExplicitVRLittleEndian,
     KeyObjectSelectionDocumentStorage,
+    RLELossless,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -36,8 +40,16 @@ CONTEXT_OF_KIND: Mapping[str, Context] = {
     "sr": Context(Comprehensive3DSRStorage, ExplicitVRLittleEndian),
     "overlay": Context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian),
     "ko": Context(KeyObjectSelectionDocumentStorage, ExplicitVRLittleEndian),
+    "summary": Context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian),
+    "pdf": Context(EncapsulatedPDFStorage, ExplicitVRLittleEndian),
+    "probability": Context(SegmentationStorage, ExplicitVRLittleEndian),
+    "sr-comprehensive": Context(ComprehensiveSRStorage, ExplicitVRLittleEndian),
+    "sr-enhanced": Context(EnhancedSRStorage, ExplicitVRLittleEndian),
 }
 """What each kind of result is written as; `DicomDestination.echo` asks a peer about these."""
+
+LABEL_MAP = Context("1.2.840.10008.5.1.4.1.1.66.7", RLELossless)
+"""What "seg" is written as where the site wants a label map: Label Map Segmentation (supplement 243)."""
 
 _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (
     (0x0000, 0x0000, Outcome.STORED, "stored"),
@@ -103,6 +115,7 @@ class DicomDestination:
         calling_ae: the AE title that the node calls itself.
         verify: how it is to confirm objects.
         commitment_deadline_s: how long it may take to report on a commitment request.
+        label_map: whether "seg" is a label map.
     """
 
     name: str
@@ -111,6 +124,7 @@ class DicomDestination:
     calling_ae: str
     verify: Literal["commitment", "find", "none"] = "commitment"
     commitment_deadline_s: float = 86400
+    label_map: bool = False
 
     def takes(self, kind: str) -> bool:
         """Whether `kind` is among `objects`."""
@@ -185,7 +199,8 @@ class DicomDestination:
             PeerUnreachable: no association could be opened.
             AssociationRejected: the peer refused it.
         """
-        contexts = [context for kind, context in CONTEXT_OF_KIND.items() if self.takes(kind)]
+        written_as = {**CONTEXT_OF_KIND, **({"seg": LABEL_MAP} if self.label_map else {})}
+        contexts = list(dict.fromkeys(c for kind, c in written_as.items() if self.takes(kind)))
         answer = echo(self.address, self.calling_ae, [*contexts, COMMITMENT, FIND])
         refusals = {c: reason for c, reason in answer.refusals.items() if c in contexts}
         confirms_by, advice = self._confirmation(

@@ -159,6 +159,7 @@ def _orthanc_config(pacs: Orthanc, storage: Path) -> dict[str, Any]:
         "DicomAlwaysAllowEcho": True,
         "DicomAlwaysAllowStore": True,
         "DicomAlwaysAllowFind": True,
+        "DefaultEncoding": "Utf8",  # else QIDO-RS leaves out letters beyond Latin-1
         "SaveJobs": False,
         "Plugins": [str(_DICOM_WEB)] if _DICOM_WEB.exists() else [],
         "DicomWeb": {"Enable": True},

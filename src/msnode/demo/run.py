@@ -134,7 +134,9 @@ def _collect(
         }
         found = tuple(lesion for path in of_class[SegmentationStorage] for lesion in read_seg(path))
         picture = None
-        if overlay := of_class[SecondaryCaptureImageStorage]:
+        captures = of_class[SecondaryCaptureImageStorage]
+        # the summary page is a Secondary Capture too, but no slice
+        if overlay := [p for p in captures if "ImagePositionPatient" in dcmread(p, stop_before_pixels=True)]:
             picture = out / PICTURE
             save_picture(overlay, [level for lesion in found for level in lesion.levels], picture)
     comparison = compare(phantom, found) if phantom else None

@@ -7,31 +7,44 @@ from typing import TYPE_CHECKING
 
 from pydicom import dcmwrite
 
+from msnode.encode.kinds import REPORT_KINDS, ResultRules
 from msnode.encode.ko import encode_rejection_note
 from msnode.encode.normalise import NormalisedHeader, normalise, tolerant_values
 from msnode.encode.overlay import encode_overlay
-from msnode.encode.provenance import SERIES_DESCRIPTIONS, Replaced, ResultIdentity, SentObject
+from msnode.encode.pdf import encode_pdf, encode_rejection_pdf
+from msnode.encode.probability import encode_probability
+from msnode.encode.provenance import Replaced, ResultIdentity, SentObject
 from msnode.encode.seg import encode_seg
 from msnode.encode.sr import encode_rejection_sr, encode_sr
+from msnode.encode.summary import encode_rejection_summary, encode_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from msnode.domain import Findings, Instance, LesionMap, Output, Provenance, SourceVolume
 
 __all__ = [
-    "SERIES_DESCRIPTIONS",
+    "REPORT_KINDS",
     "NormalisedHeader",
     "Replaced",
     "ResultIdentity",
+    "ResultRules",
     "SentObject",
     "encode_overlay",
+    "encode_pdf",
+    "encode_probability",
     "encode_rejection",
     "encode_rejection_note",
+    "encode_rejection_pdf",
     "encode_rejection_sr",
+    "encode_rejection_summary",
     "encode_results",
     "encode_seg",
     "encode_sr",
+    "encode_summary",
     "normalise",
     "to_bytes",
 ]
@@ -42,54 +55,88 @@ def encode_results(
     lesion_map: LesionMap,
     findings: Findings,
     provenance: Provenance,
+    rules: ResultRules | None = None,
     *,
-    mark_below: float = 0.0,
-    descriptions: Mapping[str, str] = SERIES_DESCRIPTIONS,
+    probability: NDArray[np.uint8] | None = None,
 ) -> tuple[Output, ...]:
-    """Every object of one reading: the segmentation where there are lesions, report, overlay images.
+    """Every object of one reading: the segmentation where there are lesions, report, overlay, summary.
 
     Args:
         source: the volume that was read.
         lesion_map: labels on the grid of `source`, (slice, row, column).
         findings: one finding a label.
         provenance: what made the result; its model must be known.
-        mark_below: lesions of lower confidence are marked in every object.
-        descriptions: Series Description by kind ("seg", "sr", "overlay", "ko").
+        rules: which objects, and in which form.
+        probability: lesion probability in 255ths, (slice, row, column); without it, and where it is 0
+            everywhere, there is no "probability".
 
     Returns:
-        The outputs: "seg" (not without lesions: an empty segmentation hangs viewers), "sr", "overlay" …
+        The outputs in the order in which they should arrive: what refers to others follows them. There is no
+        "seg" without lesions: an empty segmentation hangs viewers.
 
     Raises:
         ValueError: the model is not known, or the map lies on another grid.
     """
-    identity = ResultIdentity.of_reading(source, provenance, descriptions)
+    rules = rules or ResultRules()
+    identity = ResultIdentity.of_reading(source, provenance, rules.descriptions)
     seg = None
     if findings.lesions:
-        seg = encode_seg(source, lesion_map, findings, provenance, mark_below=mark_below, identity=identity)
-    report = encode_sr(source, findings, provenance, seg, mark_below=mark_below, identity=identity)
+        seg = encode_seg(
+            source, lesion_map, findings, provenance,
+            form=rules.segmentation, mark_below=rules.mark_below, identity=identity,
+        )  # fmt: skip
+    reports = [
+        encode_sr(
+            source, findings, provenance, seg,
+            mark_below=rules.mark_below, form=rules.segmentation, kind=kind, identity=identity,
+        )
+        for kind in _reports(rules)
+    ]  # fmt: skip
     overlay = encode_overlay(
-        source, lesion_map, provenance, findings, mark_below=mark_below, identity=identity
+        source, lesion_map, provenance, findings, mark_below=rules.mark_below, identity=identity
     )
-    return (*((seg,) if seg is not None else ()), report, *overlay)
+    summary = encode_summary(
+        source, lesion_map, findings, provenance, mark_below=rules.mark_below, identity=identity
+    )
+    outputs = [*((seg,) if seg is not None else ()), *reports, *overlay, summary]
+    if "pdf" in rules.kinds:
+        outputs.append(
+            encode_pdf(source, lesion_map, findings, mark_below=rules.mark_below, identity=identity)
+        )
+    if "probability" in rules.kinds and probability is not None and probability.any():
+        outputs.append(encode_probability(source, probability, provenance, identity=identity))
+    return tuple(outputs)
 
 
 def encode_rejection(
     instances: Sequence[Instance],
     reason: str,
     provenance: Provenance,
-    *,
-    descriptions: Mapping[str, str] = SERIES_DESCRIPTIONS,
+    rules: ResultRules | None = None,
 ) -> tuple[Output, ...]:
-    """Every object of a study that was asked for and could not be read: one report with the reason.
+    """Every object of a study that was asked for and could not be read: report and page with the reason.
 
     Args:
         instances: what was looked at, at least one; identity comes from the first.
         reason: why nothing was read, without patient data.
         provenance: what made the decision.
-        descriptions: Series Description by kind.
+        rules: which objects, and in which form.
     """
-    identity = ResultIdentity.of_rejection(instances, reason, provenance, descriptions)
-    return (encode_rejection_sr(instances, reason, provenance, identity=identity),)
+    rules = rules or ResultRules()
+    identity = ResultIdentity.of_rejection(instances, reason, provenance, rules.descriptions)
+    outputs = [
+        encode_rejection_sr(instances, reason, provenance, kind=kind, identity=identity)
+        for kind in _reports(rules)
+    ]
+    outputs.append(encode_rejection_summary(instances, reason, provenance, identity=identity))
+    if "pdf" in rules.kinds:
+        outputs.append(encode_rejection_pdf(instances, reason, identity=identity))
+    return tuple(outputs)
+
+
+def _reports(rules: ResultRules) -> list[str]:
+    """The kinds of report that are made: "sr" always, so that no reading is without one."""
+    return [kind for kind in REPORT_KINDS if kind == "sr" or kind in rules.kinds]
 
 
 def to_bytes(output: Output) -> bytes:

@@ -1,7 +1,8 @@
 """Every coded concept that results use, and the colours of lesions.
 
-Codes come from DICOM (DCM, PS3.16 Annex D), SNOMED CT (SCT, the subset DICOM may use), LOINC (LN),
-UCUM and UMLS. A concept without a code in one of these is written as text, never as an invented code.
+Codes come from DICOM (DCM, PS3.16 Annex D), SNOMED CT (SCT, the subset DICOM may use), LOINC (LN), UCUM,
+UMLS, RadLex and IBSI. A concept without a code in one of these is written as text, or in a private scheme
+that the object declares, never as a code that looks like one of theirs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pydicom.sr.coding import Code
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 LESION_OF_BRAIN = Code("301766008", "SCT", "Lesion of Brain")
 BRAIN = Code("12738006", "SCT", "Brain")
+BACKGROUND = Code("125040", "DCM", "Background")
 
 # --- who did it
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
@@ -47,11 +49,21 @@ FINDING = Code("121071", "DCM", "Finding")
 FINDING_SITE = Code("363698007", "SCT", "Finding Site")
 REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
+CENTER = Code("111010", "DCM", "Center")
 VOLUME = Code("118565006", "SCT", "Volume")
+BRAIN_VOLUME = Code("YEKZ", "IBSI", "Volume from Voxel Summation")
+"""Of the whole brain: another concept than that of lesions (both CID 7472), so that neither is taken for the
+other; its finding site and its equivalent meaning say of what."""
+LONG_AXIS = Code("103339001", "SCT", "Long axis")
+IMAGE_VIEW = Code("111031", "DCM", "Image View")
+AXIAL = Code("24422004", "SCT", "Axial")
+EQUIVALENT_MEANING = Code("121050", "DCM", "Equivalent Meaning of Concept Name")
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 """How certain the device is of a finding, 0-100 % (PS3.16 Annex D; the CAD reports' concept)."""
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
+MILLIMETRE = Code("mm", "UCUM", "millimeter")
 CUBIC_MILLIMETRE = Code("mm3", "UCUM", "cubic millimeter")
+MILLILITRE = Code("mL", "UCUM", "milliliter")
 PERCENT = Code("%", "UCUM", "Percent")
 NO_UNITS = Code("1", "UCUM", "no units")
 
@@ -59,7 +71,18 @@ NO_UNITS = Code("1", "UCUM", "no units")
 SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
 ALL_SUCCEEDED_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
 ALL_SUCCEEDED_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
+SOME_SUCCEEDED_WITHOUT_FINDINGS = Code("111243", "DCM", "Not all algorithms succeeded; without findings")
+SOME_SUCCEEDED_WITH_FINDINGS = Code("111244", "DCM", "Not all algorithms succeeded; with findings")
 NONE_SUCCEEDED = Code("111245", "DCM", "No algorithms succeeded; without findings")
+
+# --- what limits a reading
+SERIES_QUALITY = Code("130550", "DCM", "Imaging Series Quality")
+LIMITED_QUALITY = Code("RID13", "RADLEX", "Limited quality")
+"""CID 7036 Image Quality Assessment."""
+PRIVATE_SCHEME = "99MSNODE"
+"""Of concepts that no standard scheme has; every object that uses it declares it (0008,0110)."""
+MODEL_SCOPE = Code("SCOPE", PRIVATE_SCHEME, "Model's scope of use")
+OUTSIDE_MODEL_SCOPE = Code("OUTSIDE", PRIVATE_SCHEME, "Outside the model's scope of use")
 
 # --- why results are rejected (CID 7010; IHE RAD, Imaging Object Change Management)
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
@@ -67,6 +90,7 @@ REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons
 
 # --- references between images (CID 7202)
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+SEGMENTATION = Code("113076", "DCM", "Segmentation")
 
 _PALETTE = (
     (255, 225, 25),

@@ -15,8 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, Se
 
 from msnode.domain import Output
 from msnode.encode import codes
+from msnode.encode.kinds import SERIES_DESCRIPTIONS
 from msnode.encode.normalise import tolerant_values
-from msnode.encode.provenance import SERIES_DESCRIPTIONS, ResultIdentity, stamp
+from msnode.encode.provenance import ResultIdentity, stamp
 from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:

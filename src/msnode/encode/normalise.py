@@ -101,6 +101,10 @@ _PATTERNS = {
     "IS": re.compile(r"([+-]?\d{1,11})?"),
     "DS": re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?"),
 }
+_NOTHING_DECLARED = {"", "ISO_IR 6", "ISO 2022 IR 6"}
+"""First values of Specific Character Set under which text is ASCII, and any other byte means nothing."""
+_CHINESE_ESCAPE = "\x1b$)A"
+"""Of ISO 2022 IR 58: pydicom leaves it in the text."""
 _CLOCK_TYPES = {"DA": DA, "TM": TM, "DT": DT}
 _ENUMERATED = {
     "PatientSex": re.compile(r"[MFO]?"),
@@ -173,9 +177,47 @@ def normalise(header: Dataset) -> NormalisedHeader:
                 clean.add(DataElement(tag, dictionary_VR(tag), None))
                 if tag not in header:
                     defects.append(f"{_name(tag)} is missing: written empty")
+        undeclared = _declared_first(header) in _NOTHING_DECLARED
+        if _mend(clean, undeclared=undeclared):
+            defects.append("text beyond Specific Character Set (0008,0005): read as UTF-8")
     if any("decode" in str(w.message) or "encoding" in str(w.message) for w in caught):
         defects.append("text does not fit the declared Specific Character Set (0008,0005): decoded in part")
     return NormalisedHeader(dataset=clean, defects=tuple(defects))
+
+
+def _declared_first(header: Dataset) -> str:
+    declared = header.get("SpecificCharacterSet") or ""
+    return str(declared if isinstance(declared, str) else next(iter(declared), "") or "")
+
+
+def _mend(clean: Dataset, *, undeclared: bool) -> bool:
+    """Mend text that pydicom decoded amiss.
+
+    Where the header does not account for bytes beyond ASCII, pydicom takes them for Latin-1; text that makes
+    sense in UTF-8 makes none in Latin-1.
+
+    Returns:
+        Whether undeclared UTF-8 was found.
+    """
+    found = False
+    for element in clean.iterall():
+        if element.VR not in _TEXT_VRS or not element.value:
+            continue
+        many = isinstance(element.value, MultiValue)
+        texts = [str(v) for v in (element.value if many else [element.value])]
+        better = [_as_utf8(text) for text in texts] if undeclared else texts
+        found = found or better != texts
+        better = [text.replace(_CHINESE_ESCAPE, "") for text in better]
+        if better != texts:
+            element.value = better if many else better[0]
+    return found
+
+
+def _as_utf8(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def legal_value(header: Dataset, keyword: str) -> Any:
@@ -220,8 +262,8 @@ def _copied_value(value: Any, vr: str, defects: list[str]) -> Any:
     if value is None or isinstance(value, bytes) or (vr not in _PATTERNS and vr not in _TEXT_VRS):
         return value
     # str() also makes a person's name forget the bytes of its old character set
-    text = str(value)
-    return text.replace("\0", "").strip() if vr in _PATTERNS else text.replace("\0", "")
+    text = str(value).replace("\0", "")
+    return text.strip() if vr in _PATTERNS else text
 
 
 def _copied_item(item: Dataset, defects: list[str]) -> Dataset:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw
+from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
-from scipy import ndimage
 
 from msnode.domain import Output
 from msnode.encode import codes
 from msnode.encode.normalise import tolerant_values
+from msnode.encode.picture import BLACK, WHITE, draw_slice, font, grey_levels, set_pixels
 from msnode.encode.planes import plane_of
 from msnode.encode.provenance import (
     ResultIdentity,
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
 
-    from msnode.domain import Findings, LesionMap, Provenance, SourceVolume
+    from msnode.domain import Findings, Frame, LesionMap, Provenance, SourceVolume
     from msnode.encode.planes import Plane
 
 NOTICE = "AI result, not verified"
@@ -43,12 +43,6 @@ _READABLE_SIDE = 512
 small lesions can be read."""
 _LARGEST_SERIES_BYTES = 64 * 2**20
 """Long stacks are not enlarged beyond this: a 3D series would outgrow its source many times."""
-_DISPLAYED_PERCENT = (1.0, 99.7)
-"""Grey levels are stretched between these percentiles of the volume, whatever window the header names."""
-_DASH_PIXELS = 5
-"""About so long is a dash, and the gap after it, in pixels of the picture."""
-_WHITE = (255, 255, 255)
-_BLACK = (0, 0, 0)
 
 
 def encode_overlay(
@@ -80,18 +74,21 @@ def encode_overlay(
     """
     identity = identity or ResultIdentity.of_reading(source, provenance)
     factor = _magnification(source.volume.grid.shape)
-    grey = _grey_levels(source.volume.data)
+    grey = grey_levels(source.volume.data)
     dashed = {f.lesion.label: is_uncertain(f.lesion, mark_below) for f in findings.lesions}
     legend = f"dashed: confidence under {100 * mark_below:.0f} %"
-    numbers = _instance_numbers(source)
+    numbers = instance_numbers(source)
     outputs = []
     with tolerant_values():
+        lossy = Dataset()
+        inherit_lossy_compression(lossy, source)
         for k, frame in enumerate(source.frames):
             picture = _draw(grey[k], lesion_map.labels[k], factor, dashed, legend)
             ds = new_object(SecondaryCaptureImageStorage, _KIND, identity, numbers[k])
-            _describe(ds, provenance, source, k)
+            ds.update(lossy)
+            _describe(ds, provenance, frame)
             _place(ds, plane_of(frame), factor)
-            _set_pixels(ds, picture)
+            set_pixels(ds, picture)
             stamp(ds, _KIND, identity)
             outputs.append(Output(kind=_KIND, dataset=ds))
     return tuple(outputs)
@@ -104,13 +101,6 @@ def _magnification(shape: tuple[int, int, int]) -> int:
     return max(1, min(wanted, affordable))
 
 
-def _grey_levels(data: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = (float(v) for v in np.percentile(data, _DISPLAYED_PERCENT))  # float32 stays float32
-    scaled = (data - low) * (255.0 / max(high - low, 1e-6))
-    levels: NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
-    return levels
-
-
 def _draw(
     grey: NDArray[np.uint8],
     labels: NDArray[np.int32],
@@ -118,66 +108,29 @@ def _draw(
     dashed: Mapping[int, bool],
     legend: str,
 ) -> NDArray[np.uint8]:
-    """One picture, (row, column, RGB), of the lesions in `dashed`; with `legend` where one is dashed."""
-    rows, columns = grey.shape
-    size = (columns * factor, rows * factor)
-    picture = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR).convert("RGB")
-    present = [n for n in np.unique(labels).tolist() if n in dashed]
-    if present:
-        pixels = np.array(picture)
-        large = labels.repeat(factor, axis=0).repeat(factor, axis=1)
-        outside = np.where(large == 0, ndimage.maximum_filter(large, size=3), 0)
-        for label in present:
-            contour = outside == label
-            pixels[_dashes(contour) if dashed[label] else contour] = codes.lesion_colour(label)
-        picture = Image.fromarray(pixels)
-    _write_text(picture, labels, present, factor, legend if any(dashed[n] for n in present) else "")
-    return np.asarray(picture)
-
-
-def _dashes(contour: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Every other stretch of a contour, cut by the angle seen from its middle: dashes on any closed shape."""
-    rows, columns = np.nonzero(contour)
-    turn = np.arctan2(rows - rows.mean(), columns - columns.mean()) / (2 * np.pi) + 0.5
-    stretches = 2 * max(3, round(len(rows) / (2 * _DASH_PIXELS)))
-    drawn = np.floor(turn * stretches).astype(int) % 2 == 0
-    kept = np.zeros_like(contour)
-    kept[rows[drawn], columns[drawn]] = True
-    return kept
-
-
-def _write_text(
-    picture: Image.Image, labels: NDArray[np.int32], present: list[int], factor: int, legend: str
-) -> None:
+    """One picture, (row, column, RGB), with the notice; with `legend` where one of its lesions is dashed."""
+    rows, columns = labels.shape
+    width, height = size = columns * factor, rows * factor
+    large, small = _notice_size(width), max(10, max(size) // 38)
+    stripes = (0, 0, width, min(round(large) + 6, height)), (0, max(0, height - small - 6), width, height)
+    picture = draw_slice(grey, labels, size, dashed, number_size=small, reserved=stripes)
+    lines = [(NOTICE, large, 4, "ma")]
+    if any(dashed[n] for n in np.unique(labels[labels > 0]).tolist()):
+        lines.append((legend, small, height - 4, "md"))
     pen = ImageDraw.Draw(picture)
-    side = max(picture.size)
-    small = ImageFont.load_default(size=max(9, side // 46))
-    for label in present:
-        rows, columns = np.nonzero(labels == label)
-        corner = ((int(columns.max()) + 1) * factor + 2, int(rows.min()) * factor)
-        pen.text(
-            corner,
-            str(label),
-            font=small,
-            fill=codes.lesion_colour(label),
-            anchor="lb",
-            stroke_width=1,
-            stroke_fill=_BLACK,
-        )
-    font = ImageFont.load_default(size=_notice_size(picture.width))
-    top = (picture.width / 2, 4)
-    pen.text(top, NOTICE, font=font, fill=_WHITE, anchor="ma", stroke_width=1, stroke_fill=_BLACK)
-    bottom = (picture.width / 2, picture.height - 4)
-    pen.text(bottom, legend, font=small, fill=_WHITE, anchor="md", stroke_width=1, stroke_fill=_BLACK)
+    for text, points, level, anchor in lines:
+        place = (width / 2, level)
+        pen.text(place, text, font=font(points), fill=WHITE, anchor=anchor, stroke_width=1, stroke_fill=BLACK)
+    return np.asarray(picture)
 
 
 def _notice_size(width: int) -> float:
     """Font size, in pixels, at which the notice fits into the picture; 18 where there is room."""
-    length_per_size = ImageFont.load_default(size=20).getlength(NOTICE) / 20
+    length_per_size = font(20).getlength(NOTICE) / 20
     return max(6.0, min(18.0, 0.95 * width / length_per_size))
 
 
-def _instance_numbers(source: SourceVolume) -> list[int]:
+def instance_numbers(source: SourceVolume) -> list[int]:
     """Ranks 1, 2, … that run through the stack in the direction in which the source's numbers run."""
     order = []
     for k, frame in enumerate(source.frames):
@@ -190,7 +143,7 @@ def _instance_numbers(source: SourceVolume) -> list[int]:
     return [ranks[entry] for entry in order]
 
 
-def _describe(ds: Dataset, provenance: Provenance, source: SourceVolume, k: int) -> None:
+def _describe(ds: Dataset, provenance: Provenance, frame: Frame) -> None:
     """What kind of picture this is (PS3.3 C.8.6.1, C.7.6.1) and which one it shows."""
     ds.Modality = "OT"
     ds.ConversionType = "WSD"
@@ -200,10 +153,9 @@ def _describe(ds: Dataset, provenance: Provenance, source: SourceVolume, k: int)
     ds.PatientOrientation = None
     ds.DerivationDescription = describe(provenance)[:1024]
     ds.ImageComments = NOTICE
-    item = reference(source.frames[k])
+    item = reference(frame)
     item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
     ds.SourceImageSequence = [item]
-    inherit_lossy_compression(ds, source)
 
 
 def _place(ds: Dataset, plane: Plane, factor: int) -> None:
@@ -215,12 +167,3 @@ def _place(ds: Dataset, plane: Plane, factor: int) -> None:
     ds.ImagePositionPatient = [format_number_as_ds(float(v)) for v in position]
     ds.ImageOrientationPatient = [format_number_as_ds(v) for v in plane.orientation]
     ds.PixelSpacing = [format_number_as_ds(v / factor) for v in plane.spacing]
-
-
-def _set_pixels(ds: Dataset, picture: NDArray[np.uint8]) -> None:
-    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
-    ds.Rows, ds.Columns = picture.shape[:2]
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
-    data = picture.tobytes()
-    ds.PixelData = data + b"\0" * (len(data) % 2)
-    ds["PixelData"].VR = "OB"

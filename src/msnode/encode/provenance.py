@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from msnode.encode import codes
+from msnode.encode.kinds import KIND_NUMBERS, SERIES_DESCRIPTIONS
 from msnode.encode.normalise import legal_value, normalise
 from msnode.encode.planes import is_enhanced
 from msnode.identity import EQUIPMENT, derive_uid
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 
     from msnode.domain import Frame, Instance, Provenance, SourceVolume
     from msnode.encode.normalise import NormalisedHeader
-
-KIND_NUMBERS = {"seg": 1, "sr": 2, "overlay": 3, "ko": 4}
-"""Last digit of the series number by kind of object."""
-
-SERIES_DESCRIPTIONS = {
-    "seg": "MS AI SEG",
-    "sr": "MS AI REPORT",
-    "overlay": "MS AI OVERLAY",
-    "ko": "MS AI REJECTION NOTE",
-}
 
 _FIRST_SERIES_NUMBER = 9800
 _LONG_STRING = 64

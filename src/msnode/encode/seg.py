@@ -1,40 +1,28 @@
-"""The Segmentation object (PS3.3 A.51): one binary segment a lesion, on the planes of the source."""
+"""The lesions as a Segmentation object (PS3.3 A.51): a segment a lesion, one segment, or a label map."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from highdicom import (
-    AlgorithmIdentificationSequence,
-    PixelMeasuresSequence,
-    PlaneOrientationSequence,
-    PlanePositionSequence,
-)
-from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
-from highdicom.seg import Segmentation as SegmentationObject
-from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from msnode.domain import Output
 from msnode.encode import codes
-from msnode.encode.normalise import tolerant_values
-from msnode.encode.planes import plane_of
-from msnode.encode.provenance import (
-    ResultIdentity,
-    inherit_lossy_compression,
-    reference,
-    stamp,
-)
-from msnode.identity import EQUIPMENT
+from msnode.encode.frames import binary_frames, label_frames
+from msnode.encode.kinds import segment_number
+from msnode.encode.provenance import ResultIdentity
+from msnode.encode.segmentation import Content, Segment, segmentation
+from msnode.identity import derive_uid
 from msnode.lesions import is_uncertain
 
 if TYPE_CHECKING:
-    from msnode.domain import Finding, Findings, LesionMap, Provenance, SourceVolume
-    from msnode.encode.planes import Plane
+    from msnode.domain import Finding, Findings, LesionMap, Output, Provenance, SourceVolume
+    from msnode.encode.kinds import SegmentationForm
 
 _KIND = "seg"
+_ALL = "MS lesions"
+_LONG_STRING = 64
+_FINE_BELOW_ML = 0.1
+"""Smaller volumes are shown to a thousandth of a millilitre, that is to a cubic millimetre."""
 
 
 def encode_seg(
@@ -43,18 +31,22 @@ def encode_seg(
     findings: Findings,
     provenance: Provenance,
     *,
+    form: SegmentationForm = "lesions",
     mark_below: float = 0.0,
     identity: ResultIdentity | None = None,
 ) -> Output:
-    """Write the lesions as one BINARY Segmentation instance, explicit VR little endian.
+    """Write the lesions as one Segmentation instance; frames without lesion are left out.
 
-    Segment numbers are the labels of the map. Frames without lesion are left out.
+    "lesions" and "single" are BINARY in explicit VR little endian; "labelmap" is a Label Map Segmentation
+    (DICOM supplement 243), in RLE Lossless where that makes it smaller. `kinds.segment_number` says which
+    segment holds a lesion. Number, volume and confidence of a lesion stand in the label of its segment.
 
     Args:
         source: the volume that was read, classic or Enhanced.
         lesion_map: labels on the grid of `source`, (slice, row, column).
         findings: one finding a label, with tracking identifiers.
         provenance: what made the result; its model must be known.
+        form: how lesions become segments.
         mark_below: lesions of lower confidence say so in label and description.
         identity: what the results of one reading share; made from the other arguments where not given.
 
@@ -70,120 +62,63 @@ def encode_seg(
     if not lesion_map.grid.same_as(source.volume.grid):
         raise ValueError("the lesion map does not lie on the grid of its source")
     identity = identity or ResultIdentity.of_reading(source, provenance)
-    planes = [plane_of(frame) for frame in source.frames]
-    algorithm = AlgorithmIdentificationSequence(
-        name=model.name[:64],
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-        version=model.version[:64],
-        source=EQUIPMENT,
+    labels = lesion_map.labels
+    segments: tuple[Segment, ...]
+    if form == "single":
+        segments = (_all_lesions(findings, source, identity, mark_below),)
+        frames = binary_frames((labels > 0).astype(np.uint8))
+    else:
+        segments = tuple(_lesion(f, form, mark_below) for f in findings.lesions)
+        frames = label_frames(labels) if form == "labelmap" else binary_frames(labels)
+    content = Content(
+        kind=_KIND,
+        segmentation_type="LABELMAP" if form == "labelmap" else "BINARY",
+        label="MS_LESIONS",
+        description="Multiple sclerosis lesions, AI result, not verified",
+        segments=segments,
+        frames=frames,
     )
-    with tolerant_values():
-        ds = SegmentationObject(
-            source_images=_stand_ins(source, planes, identity),
-            pixel_array=lesion_map.labels.astype(np.uint16),
-            segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(f, algorithm, mark_below) for f in findings.lesions],
-            series_instance_uid=identity.series_uid(_KIND),
-            series_number=identity.series_number(_KIND),
-            sop_instance_uid=identity.instance_uid(_KIND),
-            instance_number=1,
-            manufacturer=EQUIPMENT,
-            manufacturer_model_name=EQUIPMENT,
-            software_versions=provenance.msnode_version,
-            device_serial_number=model.sha256,
-            content_label="MS_LESIONS",
-            content_description="Multiple sclerosis lesions, AI result, not verified",
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            pixel_measures=PixelMeasuresSequence(
-                pixel_spacing=planes[0].spacing,
-                slice_thickness=planes[0].thickness or source.volume.grid.spacing[0],
-                spacing_between_slices=source.volume.grid.spacing[0],
-            ),
-            plane_orientation=PlaneOrientationSequence("PATIENT", planes[0].orientation),
-            plane_positions=[PlanePositionSequence("PATIENT", p.position) for p in planes],
-            specific_character_set="ISO_IR 192",
-        )
-        _reference_source(ds, source)
-        organization = identity.uid("dimension organization")
-        ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-        for index in ds.DimensionIndexSequence:
-            index.DimensionOrganizationUID = organization
-        inherit_lossy_compression(ds, source)
-        stamp(ds, _KIND, identity)
-    return Output(kind=_KIND, dataset=ds)
+    return segmentation(source, content, model, identity)
 
 
-def _segment(
-    finding: Finding, algorithm: AlgorithmIdentificationSequence, mark_below: float
-) -> SegmentDescription:
+def _lesion(finding: Finding, form: SegmentationForm, mark_below: float) -> Segment:
     lesion = finding.lesion
     mark = ", low confidence" if is_uncertain(lesion, mark_below) else ""
-    segment = SegmentDescription(
-        segment_number=lesion.label,
-        segment_label=finding.tracking_id + mark,
-        segmented_property_category=codes.ABNORMAL_STRUCTURE,
-        segmented_property_type=codes.LESION_OF_BRAIN,
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
-        tracking_uid=finding.tracking_uid,
-        tracking_id=finding.tracking_id,
-        anatomic_regions=[codes.BRAIN],
-        display_color=CIELabColor.from_rgb(*codes.lesion_colour(lesion.label)),
-    )
+    sure = "" if lesion.confidence is None else f", {100 * lesion.confidence:.0f} %"
+    said = f", {_millilitres(lesion.volume_mm3)}{sure}{mark}"
     confidence = "" if lesion.confidence is None else f", confidence {lesion.confidence:.2f}"
-    segment.SegmentDescription = f"{finding.tracking_id}, {lesion.volume_mm3:.1f} mm3{confidence}{mark}"
-    return segment
+    return Segment(
+        number=segment_number(form, lesion.label),
+        label=finding.tracking_id[: _LONG_STRING - len(said)] + said,
+        description=f"{finding.tracking_id}, {lesion.volume_mm3:.1f} mm3{confidence}{mark}",
+        colour=codes.lesion_colour(lesion.label),
+        tracking_id=finding.tracking_id,
+        tracking_uid=finding.tracking_uid,
+    )
 
 
-def _stand_ins(source: SourceVolume, planes: list[Plane], identity: ResultIdentity) -> list[Dataset]:
-    """One minimal classic header a plane, named by its slice, for the library to place frames by.
-
-    The library then never meets a real header, whose defects it would stumble over, and one path serves
-    classic series and Enhanced ones of any number of instances; `_reference_source` puts the true names
-    in afterwards.
-    """
-    rows, columns = source.volume.grid.shape[1:]
-    headers = []
-    for k, plane in enumerate(planes):
-        ds = Dataset()
-        ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, _stand_in_uid(k)
-        ds.StudyInstanceUID = identity.header.dataset.StudyInstanceUID
-        ds.SeriesInstanceUID = source.series.series_instance_uid
-        ds.FrameOfReferenceUID = identity.header.dataset.FrameOfReferenceUID
-        ds.PatientID = ds.PatientName = ds.PatientBirthDate = ds.PatientSex = ""
-        ds.AccessionNumber = ds.StudyID = ""
-        ds.StudyDate = ds.StudyTime = None
-        ds.Modality = "MR"
-        ds.Rows, ds.Columns = rows, columns
-        ds.ImagePositionPatient = list(plane.position)
-        ds.ImageOrientationPatient = list(planes[0].orientation)
-        ds.PixelSpacing = list(planes[0].spacing)
-        ds.SliceThickness = planes[0].thickness or source.volume.grid.spacing[0]
-        headers.append(ds)
-    return headers
+def _all_lesions(
+    findings: Findings, source: SourceVolume, identity: ResultIdentity, mark_below: float
+) -> Segment:
+    """The one segment of all lesions; its tracking UID belongs to patient, study and series."""
+    header = identity.header
+    tracking_uid = derive_uid(
+        "tracking", *header.patient_key, str(header.dataset.StudyInstanceUID),
+        source.series.series_instance_uid, _ALL,
+    )  # fmt: skip
+    uncertain = sum(is_uncertain(f.lesion, mark_below) for f in findings.lesions)
+    mark = f", {uncertain} of low confidence" if uncertain else ""
+    volume = f"{findings.total_volume_mm3:.1f} mm3 ({_millilitres(findings.total_volume_mm3)})"
+    return Segment(
+        number=1,
+        label=f"{_ALL} ({findings.count})",
+        description=f"{findings.count} lesion{'s' * (findings.count > 1)}, total volume {volume}{mark}",
+        colour=codes.lesion_colour(1),
+        tracking_id=_ALL,
+        tracking_uid=tracking_uid,
+    )
 
 
-def _stand_in_uid(k: int) -> str:
-    return f"2.25.{k + 1}"
-
-
-def _reference_source(ds: Dataset, source: SourceVolume) -> None:
-    """Name the true source instances (and frames) at the root and in every frame."""
-    by_stand_in = {_stand_in_uid(k): reference(frame) for k, frame in enumerate(source.frames)}
-    for group in ds.PerFrameFunctionalGroupsSequence:
-        for derivation in group.DerivationImageSequence:
-            for item in derivation.SourceImageSequence:
-                # segments on one plane share the item: it is renamed when first met
-                item.update(by_stand_in.get(item.ReferencedSOPInstanceUID, {}))
-    instances = list({f.instance.sop_instance_uid: f.instance for f in source.frames}.values())
-    items = []
-    for instance in instances:
-        item = Dataset()
-        item.ReferencedSOPClassUID = instance.sop_class_uid
-        item.ReferencedSOPInstanceUID = instance.sop_instance_uid
-        items.append(item)
-    ds.SourceImageSequence = items
-    series = Dataset()
-    series.SeriesInstanceUID = source.series.series_instance_uid
-    series.ReferencedInstanceSequence = items
-    ds.ReferencedSeriesSequence = [series]
+def _millilitres(volume_mm3: float) -> str:
+    volume = volume_mm3 / 1000
+    return f"{volume:.3f} ml" if volume < _FINE_BELOW_ML else f"{volume:.2f} ml"

@@ -1,40 +1,48 @@
-"""The structured report (Comprehensive 3D SR, PS3.3 A.35.13; PS3.16 TID 1500).
+"""The structured report (PS3.3 A.35; PS3.16 TID 1500): what it says of a reading, or of its refusal.
 
-A reading carries a count and volumes. A rejection carries its reason and not a single number: a count of
-zero on a study that nobody read would be a false negative.
+A reading carries a count, volumes and diameters. A rejection carries its reason and not a single number: a
+count of zero on a study that nobody read would be a false negative.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage
+import numpy as np
 
-from msnode.domain import Output
+from msnode.domain import LOW_QUALITY, OUTSIDE_SCOPE, Output
 from msnode.encode import codes
-from msnode.encode.content import CONTEXT, MODIFIER, code, container, number, segments, text, uidref
-from msnode.encode.normalise import tolerant_values
-from msnode.encode.provenance import (
-    ResultIdentity,
-    describe,
-    new_object,
-    series_uid_of,
-    stamp,
+from msnode.encode.content import (
+    CONTEXT,
+    MODIFIER,
+    code,
+    container,
+    number,
+    point_in_image,
+    point_in_space,
+    segments,
+    text,
+    uidref,
 )
-from msnode.identity import EQUIPMENT, derive_uid
+from msnode.encode.kinds import segment_number
+from msnode.encode.normalise import tolerant_values
+from msnode.encode.provenance import ResultIdentity, describe
+from msnode.encode.sr_document import document
+from msnode.identity import derive_uid
 from msnode.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pydicom.dataset import Dataset
     from pydicom.sr.coding import Code
 
-    from msnode.domain import Finding, Findings, Instance, Provenance, SourceVolume
+    from msnode.domain import Finding, Findings, Instance, Lesion, Provenance, SourceVolume
+    from msnode.encode.kinds import SegmentationForm
 
 NOT_VERIFIED = "Result of an algorithm, not verified by a physician."
-
-_KIND = "sr"
+BRAIN_VOLUME_MEANING = "Brain volume: brain and ventricles inside the stack"
+LONGEST_AXIAL_MEANING = "Longest axial diameter"
 
 
 def encode_sr(
@@ -44,20 +52,25 @@ def encode_sr(
     seg: Output | None,
     *,
     mark_below: float = 0.0,
+    form: SegmentationForm = "lesions",
+    kind: str = "sr",
     identity: ResultIdentity | None = None,
 ) -> Output:
     """Write the report on a volume that was read, with or without lesions.
 
     Args:
         source: the volume that was read; its warnings become comments.
-        findings: lesions, count and total volume.
+        findings: lesions, count, total volume, brain volume; limitations are said in words and in code.
         provenance: what made the result; its model must be known.
-        seg: the segmentation whose segment numbers are the findings' labels; None without lesions.
+        seg: the segmentation of the lesions; None without lesions.
         mark_below: lesions of lower confidence are named in a comment.
+        form: the form of `seg`.
+        kind: "sr" for Comprehensive 3D SR, "sr-comprehensive" or "sr-enhanced" for archives that do not take
+            it: these say a lesion's centre as a point in the nearest source plane.
         identity: what the results of one reading share; made from the other arguments where not given.
 
     Returns:
-        An output of kind "sr".
+        An output of this kind.
 
     Raises:
         ValueError: there are lesions but no segmentation, or the model is not known.
@@ -66,25 +79,33 @@ def encode_sr(
     if model is None or (findings.lesions and seg is None):
         raise ValueError("a report on a reading needs its model, and the segmentation of its lesions")
     identity = identity or ResultIdentity.of_reading(source, provenance)
-    segmentation = seg.dataset if seg is not None else None
+    groups = [_brain_group(findings, seg, form, source, identity)]
+    if seg is not None:
+        centres = _Centres(kind, source, identity)
+        groups += [_lesion_group(f, seg, form, source, centres) for f in findings.lesions]
     measurements = container(
         codes.IMAGING_MEASUREMENTS,
         [
             text(codes.ALGORITHM_NAME, model.name, MODIFIER),
             text(codes.ALGORITHM_VERSION, model.version, MODIFIER),
             text(codes.ALGORITHM_PARAMETERS, describe(provenance), MODIFIER),
-            _brain_group(findings, segmentation, source, identity),
-            *(_lesion_group(f, segmentation, source) for f in findings.lesions if segmentation),
+            *groups,
         ],
     )
-    outcome = codes.ALL_SUCCEEDED_WITH_FINDINGS if findings.lesions else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS
-    comments = [NOT_VERIFIED, *_marks(findings, mark_below), *source.warnings, *identity.header.defects]
-    evaluations = _evaluations(outcome, comments)
+    comments = [
+        NOT_VERIFIED,
+        *_marks(findings, mark_below),
+        *source.warnings,
+        *findings.limitations,
+        *identity.header.defects,
+    ]
+    evaluations = _evaluations(_outcome(findings), findings.limitations, comments)
     instances = [f.instance for f in source.frames]
     with tolerant_values():
-        ds = _document(identity, [measurements, evaluations])
-        _reference_evidence(ds, instances, segmentation)
-    return Output(kind=_KIND, dataset=ds)
+        ds = document(
+            kind, identity, [measurements, evaluations], instances, None if seg is None else seg.dataset
+        )
+    return Output(kind=kind, dataset=ds)
 
 
 def encode_rejection_sr(
@@ -92,6 +113,7 @@ def encode_rejection_sr(
     reason: str,
     provenance: Provenance,
     *,
+    kind: str = "sr",
     identity: ResultIdentity | None = None,
 ) -> Output:
     """Write the report on a study that was not read: the reason, and no number anywhere.
@@ -101,10 +123,11 @@ def encode_rejection_sr(
             Study Instance UID is needed; those of another study are not referenced.
         reason: why nothing was read, without patient data.
         provenance: what made the decision; the model may be None.
+        kind: as for `encode_sr`.
         identity: what the results share; made from the other arguments where not given.
 
     Returns:
-        An output of kind "sr".
+        An output of this kind.
     """
     identity = identity or ResultIdentity.of_rejection(instances, reason, provenance)
     comments = [
@@ -114,45 +137,86 @@ def encode_rejection_sr(
         *identity.header.defects,
     ]
     with tolerant_values():
-        ds = _document(identity, [_evaluations(codes.NONE_SUCCEEDED, comments)])
-        _reference_evidence(ds, instances, None)
-    return Output(kind=_KIND, dataset=ds)
+        ds = document(kind, identity, [_evaluations(codes.NONE_SUCCEEDED, [reason], comments)], instances)
+    return Output(kind=kind, dataset=ds)
+
+
+class _Centres:
+    """Says where a lesion's centre lies, in the way that the class of the report can.
+
+    Only Comprehensive 3D SR may hold a point in space (PS3.3 A.35.13.3).
+    """
+
+    def __init__(self, kind: str, source: SourceVolume, identity: ResultIdentity) -> None:
+        self._in_space = kind == "sr"
+        self._frame_of_reference = str(identity.header.dataset.FrameOfReferenceUID)
+        self._frames = source.frames
+        self._to_voxels = np.linalg.inv(source.volume.grid.affine)
+
+    def of(self, lesion: Lesion) -> Dataset:
+        """The content item."""
+        if self._in_space:
+            return point_in_space(codes.CENTER, lesion.centroid_lps_mm, self._frame_of_reference)
+        k, row, column, _ = self._to_voxels @ [*lesion.centroid_lps_mm, 1.0]
+        nearest = min(max(round(k), 0), len(self._frames) - 1)
+        return point_in_image(codes.CENTER, float(column), float(row), self._frames[nearest])
 
 
 def _brain_group(
-    findings: Findings, segmentation: Dataset | None, source: SourceVolume, identity: ResultIdentity
+    findings: Findings,
+    seg: Output | None,
+    form: SegmentationForm,
+    source: SourceVolume,
+    identity: ResultIdentity,
 ) -> Dataset:
-    """Count and total volume (TID 1501).
+    """Count, total volume and the brain's volume (TID 1501).
 
     With lesions it also names all segments and so is a TID 1411 group: validators check every group of a
-    report as TID 1411 once one group references a segment.
+    report as TID 1411 once one group references a segment. OHIF shows only numbers without modifiers: count
+    and total volume have none.
     """
     # with the study: an empty patient ID is shared by many patients
-    tracking_uid = derive_uid("tracking", *identity.header.patient_key, _study_uid(identity), "brain")
+    study_uid = str(identity.header.dataset.StudyInstanceUID)
+    tracking_uid = derive_uid("tracking", *identity.header.patient_key, study_uid, "brain")
     items = [
         text(codes.TRACKING_IDENTIFIER, "Brain", CONTEXT),
         uidref(codes.TRACKING_UID, tracking_uid, CONTEXT),
         code(codes.FINDING, codes.LESION_OF_BRAIN),
-        *_segmented(segmentation, [f.lesion.label for f in findings.lesions], source),
+        *_segmented(seg, form, [f.lesion for f in findings.lesions], source),
         code(codes.FINDING_SITE, codes.BRAIN, MODIFIER),
         number(codes.NUMBER_OF_LESIONS, findings.count, codes.NO_UNITS),
         number(codes.VOLUME, findings.total_volume_mm3, codes.CUBIC_MILLIMETRE),
     ]
-    return container(codes.MEASUREMENT_GROUP, items, template="1411" if segmentation else "1501")
+    if findings.brain_volume_ml is not None:
+        of_what = [
+            code(codes.FINDING_SITE, codes.BRAIN, MODIFIER),
+            text(codes.EQUIVALENT_MEANING, BRAIN_VOLUME_MEANING, MODIFIER),
+        ]
+        items.append(number(codes.BRAIN_VOLUME, findings.brain_volume_ml, codes.MILLILITRE, of_what))
+    return container(codes.MEASUREMENT_GROUP, items, template="1411" if seg is not None else "1501")
 
 
-def _lesion_group(finding: Finding, segmentation: Dataset, source: SourceVolume) -> Dataset:
-    """Identity, segment, volume and confidence of one lesion (TID 1411)."""
+def _lesion_group(
+    finding: Finding, seg: Output, form: SegmentationForm, source: SourceVolume, centres: _Centres
+) -> Dataset:
+    """Identity, segment, centre, volume, diameter and confidence of one lesion (TID 1411)."""
+    lesion = finding.lesion
+    axial = [
+        code(codes.IMAGE_VIEW, codes.AXIAL, MODIFIER),
+        text(codes.EQUIVALENT_MEANING, LONGEST_AXIAL_MEANING, MODIFIER),
+    ]
     items = [
         text(codes.TRACKING_IDENTIFIER, finding.tracking_id, CONTEXT),
         uidref(codes.TRACKING_UID, finding.tracking_uid, CONTEXT),
         code(codes.FINDING, codes.LESION_OF_BRAIN),
-        *_segmented(segmentation, [finding.lesion.label], source),
+        *_segmented(seg, form, [lesion], source),
         code(codes.FINDING_SITE, codes.BRAIN, MODIFIER),
-        number(codes.VOLUME, finding.lesion.volume_mm3, codes.CUBIC_MILLIMETRE),
+        number(codes.VOLUME, lesion.volume_mm3, codes.CUBIC_MILLIMETRE),
+        number(codes.LONG_AXIS, lesion.longest_axial_mm, codes.MILLIMETRE, axial),
     ]
-    if finding.lesion.confidence is not None:
-        items.append(number(codes.CERTAINTY, 100 * finding.lesion.confidence, codes.PERCENT))
+    if lesion.confidence is not None:
+        items.append(number(codes.CERTAINTY, 100 * lesion.confidence, codes.PERCENT))
+    items.append(centres.of(lesion))
     return container(codes.MEASUREMENT_GROUP, items, template="1411")
 
 
@@ -162,95 +226,33 @@ def _marks(findings: Findings, mark_below: float) -> list[str]:
     return [f"Low confidence (under {100 * mark_below:.0f} %): {', '.join(names)}."] if names else []
 
 
-def _segmented(segmentation: Dataset | None, labels: list[int], source: SourceVolume) -> list[Dataset]:
-    if segmentation is None:
+def _segmented(
+    seg: Output | None, form: SegmentationForm, lesions: Sequence[Lesion], source: SourceVolume
+) -> list[Dataset]:
+    if seg is None:
         return []
+    numbers = sorted({segment_number(form, lesion.label) for lesion in lesions})
     return [
-        segments(codes.REFERENCED_SEGMENT, segmentation, labels),
+        segments(codes.REFERENCED_SEGMENT, seg.dataset, numbers),
         uidref(codes.SOURCE_SERIES, source.series.series_instance_uid),
     ]
 
 
-def _evaluations(outcome: Code, comments: Iterable[str]) -> Dataset:
-    """Qualitative Evaluations with the summary (CID 6047), one comment a line of text."""
-    items = [code(codes.SUMMARY, outcome), *(text(codes.COMMENT, c) for c in comments)]
+def _outcome(findings: Findings) -> Code:
+    """The summary of a reading (CID 6047): limits of scope or quality are said before its findings are."""
+    if findings.limitations:
+        return (
+            codes.SOME_SUCCEEDED_WITH_FINDINGS if findings.lesions else codes.SOME_SUCCEEDED_WITHOUT_FINDINGS
+        )
+    return codes.ALL_SUCCEEDED_WITH_FINDINGS if findings.lesions else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS
+
+
+def _evaluations(outcome: Code, limitations: Sequence[str], comments: Iterable[str]) -> Dataset:
+    """Qualitative Evaluations: the summary, what limits the reading in code, one comment a line of text."""
+    items = [code(codes.SUMMARY, outcome)]
+    if any(said.startswith(LOW_QUALITY) for said in limitations):
+        items.append(code(codes.SERIES_QUALITY, codes.LIMITED_QUALITY))
+    if any(said.startswith(OUTSIDE_SCOPE) for said in limitations):
+        items.append(code(codes.MODEL_SCOPE, codes.OUTSIDE_MODEL_SCOPE))
+    items.extend(text(codes.COMMENT, c) for c in comments)
     return container(codes.QUALITATIVE_EVALUATIONS, items)
-
-
-def _document(identity: ResultIdentity, findings: list[Dataset]) -> Dataset:
-    """The SR document (PS3.3 C.17.2) with its root, observer and `findings`."""
-    ds = new_object(Comprehensive3DSRStorage, _KIND, identity)
-    ds.Modality = "SR"
-    ds.ReferencedPerformedProcedureStepSequence = []
-    ds.PerformedProcedureCodeSequence = []
-    ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
-    root = container(
-        codes.REPORT_TITLE,
-        [
-            code(
-                codes.LANGUAGE,
-                codes.ENGLISH,
-                MODIFIER,
-                children=[code(codes.COUNTRY, codes.UNITED_STATES, MODIFIER)],
-            ),
-            code(codes.OBSERVER_TYPE, codes.DEVICE, CONTEXT),
-            uidref(codes.DEVICE_OBSERVER_UID, identity.device_uid, CONTEXT),
-            text(codes.DEVICE_OBSERVER_NAME, EQUIPMENT, CONTEXT),
-            text(codes.DEVICE_OBSERVER_MANUFACTURER, EQUIPMENT, CONTEXT),
-            text(codes.DEVICE_OBSERVER_MODEL, EQUIPMENT, CONTEXT),
-            code(codes.PROCEDURE_REPORTED, codes.MRI, MODIFIER),
-            *findings,
-        ],
-        template="1500",
-    )
-    del root.RelationshipType
-    ds.update(root)
-    _reference_predecessor(ds, identity)
-    stamp(ds, _KIND, identity)
-    return ds
-
-
-def _reference_predecessor(ds: Dataset, identity: ResultIdentity) -> None:
-    """Name the report that this revision replaces (PS3.3 C.17.2.2)."""
-    replaced = identity.provenance.replaces_sop_instance_uid
-    if replaced is not None:
-        entry = (series_uid_of(replaced), str(Comprehensive3DSRStorage), replaced)
-        ds.PredecessorDocumentsSequence = [_references(_study_uid(identity), [entry])]
-
-
-def _study_uid(identity: ResultIdentity) -> str:
-    return str(identity.header.dataset.StudyInstanceUID)
-
-
-def _reference_evidence(ds: Dataset, instances: Sequence[Instance], segmentation: Dataset | None) -> None:
-    """Name what the report was made from (PS3.3 C.17.2, Current Requested Procedure Evidence Sequence)."""
-    entries = {}
-    for instance in instances:
-        header = instance.header
-        if str(header.get("StudyInstanceUID", "")) == str(ds.StudyInstanceUID):
-            named = [str(header.get(k) or "") for k in ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")]
-            if all(named):
-                entries[named[2]] = (named[0], named[1], named[2])
-    if segmentation is not None:
-        own = (segmentation.SeriesInstanceUID, segmentation.SOPClassUID, segmentation.SOPInstanceUID)
-        entries[str(own[2])] = (str(own[0]), str(own[1]), str(own[2]))
-    if entries:
-        evidence = _references(str(ds.StudyInstanceUID), list(entries.values()))
-        ds.CurrentRequestedProcedureEvidenceSequence = [evidence]
-
-
-def _references(study_uid: str, entries: list[tuple[str, str, str]]) -> Dataset:
-    """Hierarchical SOP Instance Reference (PS3.3 Table C.17-3) of (series, SOP class, SOP instance)."""
-    by_series: dict[str, list[Dataset]] = {}
-    for series_uid, sop_class_uid, sop_instance_uid in entries:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-        by_series.setdefault(series_uid, []).append(item)
-    series_items = []
-    for series_uid, items in by_series.items():
-        series = Dataset()
-        series.SeriesInstanceUID, series.ReferencedSOPSequence = series_uid, items
-        series_items.append(series)
-    study = Dataset()
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = study_uid, series_items
-    return study

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from msnode.record.deliveries import Delivery, DeliveryState, Result
 from msnode.record.jobs import JobState, Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from msnode.record.database import Transaction
@@ -98,11 +100,14 @@ def _series(tx: Transaction, study_instance_uid: str) -> tuple[ReceivedSeries, .
     )
 
 
-def retry(tx: Transaction, job_id: int, *, at: datetime) -> Job:
+def retry(
+    tx: Transaction, job_id: int, *, at: datetime, routed: Mapping[str, Any] = MappingProxyType({})
+) -> Job:
     """Have the job tried again; the caller enqueues `work.of_job` of it in the same transaction.
 
-    A study held because an association was cut off is read with what there is. A job that failed, was
-    cancelled or passed over is read again. Once results are recorded nothing is read again: what was
+    A study held because an association was cut off is read with what there is, as `routed` says (columns of
+    the job), also where its rule would not have it read. A job that failed, was cancelled or passed over is
+    read again. Once results are recorded nothing is read again: what was
     refused, dead or cancelled is sent again, also of a job that ended otherwise well.
 
     Raises:
@@ -111,7 +116,7 @@ def retry(tx: Transaction, job_id: int, *, at: datetime) -> Job:
     job = _existing(tx, job_id)
     why = "by administrator"
     if job.state == JobState.RECEIVING:
-        return jobs.move(tx, job, JobState.QUEUED, at=at, why=why)
+        return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **routed)
     if job.state in jobs.BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}:
         raise InvalidTransition(f"job {job.id} is {job.state}: wait for its end or cancel it first")
     again = {"attempts": 0, "interruptions": 0, "not_before": None, "requeues": job.requeues + 1}

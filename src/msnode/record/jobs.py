@@ -102,6 +102,10 @@ class Job:
         requeues: times it was queued again; part of its workflow ids.
         interruptions: times it was taken up again because the process that ran it had ended.
         priority: see `Priority`.
+        rule: name of the routing rule that decided; None where none matched.
+        asked_for: the rule asked for a reading, so that silence is no answer.
+        bundle: what reads it, preset: how much of that reads, destinations: names of those that get the
+            results; None is as the settings say.
         not_before: it waits until this moment, UTC, before it is taken up.
         series_instance_uid: the series that was read.
         selection_digest: SHA-256 over the selected instances.
@@ -122,6 +126,11 @@ class Job:
     requeues: int = 0
     interruptions: int = 0
     priority: int = Priority.ROUTINE
+    rule: str | None = None
+    asked_for: bool | None = None
+    bundle: str | None = None
+    preset: str | None = None
+    destinations: tuple[str, ...] | None = None
     not_before: datetime | None = None
     series_instance_uid: str | None = None
     selection_digest: str | None = None
@@ -343,10 +352,13 @@ def note_selection(
 
 
 def _jobs(tx: Transaction, query: sa.Select[Any]) -> tuple[Job, ...]:
-    return tuple(
-        Job(**{**row._mapping, "state": JobState(row.state)})  # noqa: SLF001 - SQLAlchemy's public name
-        for row in tx.execute(query)
-    )
+    found = []
+    for row in tx.execute(query):
+        values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+        values["state"] = JobState(row.state)
+        values["destinations"] = None if row.destinations is None else tuple(row.destinations)
+        found.append(Job(**values))
+    return tuple(found)
 
 
 def _note(

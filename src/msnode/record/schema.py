@@ -162,6 +162,12 @@ job = sa.Table(
     sa.Column("requeues", sa.Integer, nullable=False),
     sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("priority", sa.Integer, nullable=False, server_default="5"),
+    # What routing decided when the study was complete; NULL is as the settings say.
+    sa.Column("rule", sa.String(64)),
+    sa.Column("asked_for", sa.Boolean),
+    sa.Column("bundle", sa.Text),
+    sa.Column("preset", _WORD),
+    sa.Column("destinations", sa.JSON(none_as_null=True)),
     sa.Column("not_before", UtcDateTime),
     sa.Column("series_instance_uid", _UID),
     sa.Column("selection_digest", _DIGEST),

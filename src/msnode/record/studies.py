@@ -1,4 +1,4 @@
-"""Questions about one study that the priority rules ask, and the name of its lock."""
+"""Questions about one study that routing asks, and the name of its lock."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import schema
+from msnode.record.deliveries import DeliveryState
 
 if TYPE_CHECKING:
     from msnode.record.database import Transaction
@@ -43,3 +44,17 @@ def one_digest_a_series(tx: Transaction, study_instance_uid: str) -> tuple[str, 
         .group_by(s.c.id)
     )
     return tuple(tx.execute(sa.select(i.c.digest).where(i.c.id.in_(first)).order_by(i.c.id)).scalars())
+
+
+def destinations_of(tx: Transaction, study_instance_uid: str) -> frozenset[str]:
+    """The destinations that have, or are still to get, an object of any revision of the study."""
+    d, j = schema.delivery, schema.job
+    has = d.c.state.in_([DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.COMMITTED])
+    query = (
+        sa.select(d.c.destination)
+        .distinct()
+        .join_from(d, j, j.c.id == d.c.job_id)
+        .join(schema.study, schema.study.c.id == j.c.study_key)
+        .where(schema.study.c.study_instance_uid == study_instance_uid, has)
+    )
+    return frozenset(tx.execute(query).scalars())

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from msnode.domain import OUTSIDE_SCOPE
 from msnode.errors import OutsideModelScope
+from msnode.segment.contrast import not_a_flair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,7 @@ class ScopeVerdict:
 
 
 def judge_scope(scope: Scope, grid: Grid, header: Dataset, prepared: Prepared) -> ScopeVerdict:
-    """Compare a series with what the bundle declares.
+    """Compare a series with what the bundle declares, and its pixels with what a FLAIR looks like.
 
     Args:
         scope: what the bundle declares; what it does not state is not judged.
@@ -71,6 +73,8 @@ def judge_scope(scope: Scope, grid: Grid, header: Dataset, prepared: Prepared) -
     warned = _acquisition(scope, grid, header)
     for refusing, text in (*_brain_volume(scope, prepared), *_intensities(scope, prepared)):
         (refused if refusing else warned).append(text)
+    if (another := not_a_flair(prepared)) is not None:
+        refused.insert(0, another)
     if refused:
         return ScopeVerdict(REFUSAL, _sentences(refused))
     return ScopeVerdict(WARNING, _sentences(warned)) if warned else ScopeVerdict(IN_SCOPE)
@@ -121,7 +125,7 @@ def histogram_distance(edges: Sequence[float], a: Sequence[float], b: Sequence[f
 
 
 def _sentences(found: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"Outside the model's scope: {text}." for text in found)
+    return tuple(f"{OUTSIDE_SCOPE}{text}." for text in found)
 
 
 def _acquisition(scope: Scope, grid: Grid, header: Dataset) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,11 @@ from pydicom.uid import UID, MRImageStorage
 
 from msnode.errors import NotAVolume
 from msnode.identity import is_own
+from msnode.series import words as vocabulary
 from msnode.series.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -23,39 +24,6 @@ if TYPE_CHECKING:
     from msnode.series.planes import Plane
 
 
-# Words are searched in the description with everything but letters, digits and + as one blank.
-_FLAIR = re.compile(r"flair|dark ?fluid|fluid ?attenuat")
-_T2 = re.compile(r"\bt2\w*")
-_OTHER = re.compile(r"\bt1\w*|\bdir\b|double ?(ir\b|inversion)|\bstir\b|\bpsir\b|mprage|mp2rage|\bspgr\b")
-_LOCALISER = re.compile(r"\bscouts?\b|locali[sz]er|\bloc\b|\bsurvey\b|\b3 ?plane\b|\bplan scan\b")
-_DERIVED = re.compile(
-    r"\bmpr\w*|\bmip\b|minip|reformat\w*|\bsub(tract\w*)?\b|\brecon?\b|synthetic|synthmr|symap"
-)
-_DIFFUSION = re.compile(r"\bdwi\b|\bdiff\w*|\bdti\b|\badc\b|\btrace\w*|\bb ?1000\b")
-_NO_CONTRAST = re.compile(
-    r"\b(pre|no|non|without|w o|ohne|sans|sin|native?) (iv )?"
-    r"(contrast|gd|gado\w*|kontrast\w*|km|ce|gad|c)\b"
-)
-_CONTRAST = re.compile(
-    r"\bpost\b|\bgd\b|\bgad\b|gado\w*|\bkm\b|\bce\b|contrast\w*|kontrast\w*|\+ ?c\b|\bc ?\+|\+ ?gd|\bwith c\b"
-)
-_ELSEWHERE = re.compile(
-    r"spine|spinal|\b[ctl] ?sp\b|cervical|thora\w*|lumb\w*|sacr\w*|\bhws\b|\bbws\b|\blws\b|myelon|\bknee"
-    r"|\bknie|shoulder|abdom\w*|pelvi\w*|liver|prostat\w*|\bhip\b|ankle|wrist|\borbit\w*|\bneck\b|cardiac|heart"
-)
-_HEAD_PARTS = {
-    "",
-    "HEAD",
-    "BRAIN",
-    "SKULL",
-    "HEADNECK",
-    "HEAD_NECK",
-    "CEREBRUM",
-    "WHOLEBRAIN",
-    "NEURO",
-    "SCHAEDEL",
-    "KOPF",
-}
 _DERIVED_TYPES = {
     "MPR",
     "REFORMATTED",
@@ -79,7 +47,9 @@ _SAME_PLACE_MM = 0.05
 class Description:
     """A series in the terms of the rules. Texts that name a finding are empty where there is none.
 
-    Times are in ms, None where the header has none; `coverage_mm` is None where slices have no place.
+    Times are in ms, None where the header has none; `coverage_mm` is None where slices have no place, and so
+    is `slice_distance_mm`, the usual distance between slices. `plane` is the nearest anatomical plane,
+    `tilt_deg` the angle between its normal and that of the slices.
     """
 
     own: bool
@@ -101,10 +71,13 @@ class Description:
     orientation_count: int
     slice_count: int
     coverage_mm: float | None
+    slice_distance_mm: float | None
     plane: str
+    tilt_deg: float
     is_3d: bool
     pixel_mm: float
     corrections: int
+    repeated: bool
 
 
 def describe(series: Series) -> Description:
@@ -114,45 +87,63 @@ def describe(series: Series) -> Description:
     image_type = _image_type(header)
     modality = text(header, "Modality")
     planes = _planes(series)
-    depths, plane_name, orientations = _places(planes)
+    depths, plane_name, tilt_deg, orientations = _places(planes)
     steps = np.diff(depths)
     step = float(np.median(steps)) if len(steps) else None
     acquisition = text(header, "MRAcquisitionType")
     spacing = next((p.spacing for p in planes if p.spacing is not None), None)
-    flair = _FLAIR.search(words)
     return Description(
         own=any(is_own(i.header) for i in series.instances),
         is_mr_image=modality == "MR" and header.get("SOPClassUID") in {MRImageStorage, *ENHANCED_CLASSES},
         modality=modality,
         sop_class_name=UID(text(header, "SOPClassUID")).name,
-        flair_word=flair.group() if flair else "",
-        named_other="" if _T2.search(words) else _found(_OTHER, words),
+        flair_word=_flair_word(header, words),
+        named_other=_named_other(words),
         contrast=_acquisition_contrast(header),
         inversion_time_ms=_inversion_time(header),
         echo_time_ms=_timed(header, "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
         repetition_time_ms=_timed(
             header, "RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"
         ),
-        localiser=_first(image_type & {"LOCALIZER"}) or _found(_LOCALISER, words),
+        localiser=_first(image_type & {"LOCALIZER"}) or _found(vocabulary.LOCALISER, words),
         diffusion=_diffusion(header, words),
-        derived=_first(image_type & {"DERIVED", "SECONDARY", *_DERIVED_TYPES}) or _found(_DERIVED, words),
+        derived=_first(image_type & {"DERIVED", "SECONDARY", *_DERIVED_TYPES})
+        or _found(vocabulary.DERIVED, vocabulary.NOT_DERIVED.sub(" ", words)),
         not_magnitude=_first(image_type & _PHASE_TYPES),
         post_contrast=_post_contrast(header, words),
         other_body_part=_other_body_part(header, words),
         orientation_count=orientations,
         slice_count=len(depths) or len(planes),
         coverage_mm=None if step is None else float(depths[-1] - depths[0]) + step,
+        slice_distance_mm=step,
         plane=plane_name,
+        tilt_deg=tilt_deg,
         is_3d=acquisition == "3D" or (acquisition != "2D" and step is not None and step < _SLICE_3D_MM),
         pixel_mm=0.0 if spacing is None else float(spacing.max()),
-        corrections=len(image_type & _CORRECTED_TYPES),
+        corrections=len(image_type & _CORRECTED_TYPES) - bool(vocabulary.UNCORRECTED.search(words)),
+        repeated=vocabulary.REPEAT.search(words) is not None,
     )
 
 
 def _words(header: Dataset) -> str:
-    """The description in lower case; a protocol may name the whole examination, so it comes second."""
-    described = text(header, "SeriesDescription").strip() or text(header, "ProtocolName")
-    return re.sub(r"[^a-z0-9+]+", " ", described.lower()).strip()
+    """The description's words; a protocol may name the whole examination, so it comes second."""
+    return vocabulary.normalised(
+        text(header, "SeriesDescription").strip() or text(header, "ProtocolName").strip()
+    )
+
+
+def _flair_word(header: Dataset, words: str) -> str:
+    """The word for a FLAIR in the description, or in the protocol where the description says only IR."""
+    found = vocabulary.FLAIR.search(words)
+    if found is None and vocabulary.INVERSION.search(words):
+        found = vocabulary.FLAIR.search(vocabulary.normalised(text(header, "ProtocolName")))
+    return found.group().strip() if found else ""
+
+
+def _named_other(words: str) -> str:
+    """A FLAIR may be called T1 (GE's T1 FLAIR): only with T2 beside it is that one of ours."""
+    another = _found(vocabulary.ANOTHER_INVERSION, words)
+    return another or ("" if vocabulary.T2.search(words) else _found(vocabulary.T1, words))
 
 
 def _found(pattern: re.Pattern[str], words: str) -> str:
@@ -203,20 +194,23 @@ def _inversion_time(header: Dataset) -> float | None:
 def _diffusion(header: Dataset, words: str) -> str:
     item = functional_group(header, 0, "MRDiffusionSequence")
     value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
-    return f"b = {value:g}" if value else _found(_DIFFUSION, words)
+    return f"b = {value:g}" if value else _found(vocabulary.DIFFUSION, words)
 
 
 def _post_contrast(header: Dataset, words: str) -> str:
-    if text(header, "ContrastBolusAgent").strip() or header.get("ContrastBolusAgentSequence"):
+    agent = text(header, "ContrastBolusAgent")
+    if vocabulary.names_an_agent(agent) or header.get("ContrastBolusAgentSequence"):
         return "Contrast/Bolus Agent is given"
-    return _found(_CONTRAST, _NO_CONTRAST.sub(" ", words))
+    word = vocabulary.contrast_word(words)
+    return f"'{word}' in its description" if word else ""
 
 
 def _other_body_part(header: Dataset, words: str) -> str:
-    part = text(header, "BodyPartExamined").strip().upper()
-    if part not in _HEAD_PARTS:
-        return f"Body Part Examined {part}"
-    return _found(_ELSEWHERE, words)
+    part = text(header, "BodyPartExamined").strip()
+    if not vocabulary.may_be_a_head(part):
+        return f"Body Part Examined {part.upper()}"
+    word = vocabulary.other_part_of_the_body(words)
+    return f"'{word}' in its description" if word else ""
 
 
 def _planes(series: Series) -> list[Plane]:
@@ -229,19 +223,20 @@ def _planes(series: Series) -> list[Plane]:
     return planes
 
 
-def _places(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], str, int]:
-    """Distinct depths along the first plane's normal (mm, rising), its anatomical plane, orientations."""
+def _places(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], str, float, int]:
+    """Distinct depths along the first plane's normal (mm, rising), its plane and tilt, orientations."""
     placed = [
         (p.position, p.orientation) for p in planes if p.position is not None and p.orientation is not None
     ]
     if not placed:
-        return np.zeros(0), "unplaced", 0
+        return np.zeros(0), "unplaced", 0.0, 0
     first = placed[0][1]
     normal = np.cross(first[:3], first[3:])
     name = ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(normal)))]
+    tilt_deg = float(np.degrees(np.arccos(np.clip(np.abs(normal).max(), 0, 1))))
     orientations = [first]
     for _, orientation in placed:
         if min(float(np.abs(orientation - known).max()) for known in orientations) > _SAME_COSINE:
             orientations.append(orientation)
     depths = np.sort([position @ normal for position, _ in placed])
-    return depths[np.diff(depths, prepend=-np.inf) > _SAME_PLACE_MM], name, len(orientations)
+    return depths[np.diff(depths, prepend=-np.inf) > _SAME_PLACE_MM], name, tilt_deg, len(orientations)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msnode.domain import FLAIR, PassedOver, Selection
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from msnode.domain import Series
 
 
+Kind = Literal["axial-2d", "3d", "other-2d"]
+"""How a series was acquired: 2D in axial slices, 3D in any plane, 2D in another plane."""
+
+KINDS: tuple[Kind, ...] = ("axial-2d", "3d", "other-2d")
+
+
 @dataclass(frozen=True)
 class SelectionRules:
-    """What counts as a readable FLAIR.
+    """What counts as a readable FLAIR, and which of several is read.
 
     Attributes:
+        prefer: the kinds of acquisition, the best first; a kind that is left out comes last.
         inversion_time_ms: allowed range; fluid is nulled at 1650-2800 ms between 0.5 T and 3 T, and at
             1400 ms at 64 mT.
         min_echo_time_ms: shorter echo times are T1 or proton density weighted.
@@ -32,6 +39,7 @@ class SelectionRules:
         min_coverage_mm: smallest extent along the slice axis; less is not a head.
     """
 
+    prefer: tuple[Kind, ...] = KINDS
     inversion_time_ms: tuple[float, float] = (1300, 3000)
     min_echo_time_ms: float = 70
     min_repetition_time_ms: float = 4000
@@ -42,8 +50,9 @@ class SelectionRules:
 def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Selection:
     """Choose the FLAIR to read.
 
-    Several eligible series: axial 2D before 3D before other 2D, then more slices, then smaller pixels,
-    then with the vendor's distortion correction and normalisation. What is still equal is refused.
+    Several eligible series: the kinds in the order of `rules.prefer`, then more slices, then smaller pixels,
+    then with the vendor's distortion correction and normalisation, then what is called a repetition, since a
+    scan is repeated where the first failed. What is still equal is refused.
 
     A FLAIR of which a part is missing is neither read nor passed over for another.
 
@@ -95,14 +104,14 @@ def _cannot_tell(
 def _prefer(
     eligible: list[tuple[Description, Series]], passed: list[PassedOver], rules: SelectionRules
 ) -> Selection:
-    eligible = sorted(eligible, key=lambda pair: _preference(pair[0]))
+    eligible = sorted(eligible, key=lambda pair: _preference(pair[0], rules))
     best, chosen = eligible[0]
-    tied = [one for described, one in eligible if _preference(described) == _preference(best)]
+    tied = [one for d, one in eligible if _preference(d, rules) == _preference(best, rules)]
     if len(tied) > 1:
         reason = f"{len(tied)} FLAIR series are equally suitable ({_in_words(best)})"
         passed += [PassedOver(one.series_instance_uid, "another series is equally suitable") for one in tied]
         passed += [
-            PassedOver(one.series_instance_uid, _less(described, best))
+            PassedOver(one.series_instance_uid, _less(described, best, rules))
             for described, one in eligible[len(tied) :]
         ]
         return Selection(
@@ -111,7 +120,7 @@ def _prefer(
             reason=reason,
             refusal=AmbiguousSelection(f"{reason}: one of them must be chosen by hand"),
         )
-    passed += [PassedOver(one.series_instance_uid, _less(described, best)) for described, one in eligible[1:]]
+    passed += [PassedOver(one.series_instance_uid, _less(d, best, rules)) for d, one in eligible[1:]]
     how = flair_by_name(best) or flair_by_numbers(best, rules)
     return Selection(
         series=MappingProxyType({FLAIR: chosen}),
@@ -120,18 +129,25 @@ def _prefer(
     )
 
 
-def _preference(d: Description) -> tuple[int, int, float, int]:
-    rank = 1 if d.is_3d else (0 if d.plane == "axial" else 2)
-    return rank, -d.slice_count, round(d.pixel_mm, 3), -d.corrections
+def _preference(d: Description, rules: SelectionRules) -> tuple[int, int, float, int, bool]:
+    kind: Kind = "3d" if d.is_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
+    rank = rules.prefer.index(kind) if kind in rules.prefer else len(rules.prefer)
+    return rank, -d.slice_count, round(d.pixel_mm, 3), -d.corrections, not d.repeated
 
 
 def _in_words(d: Description) -> str:
     return f"{'3D' if d.is_3d else '2D'} {d.plane}, {d.slice_count} slices, {d.pixel_mm:.2f} mm pixels"
 
 
-def _less(d: Description, best: Description) -> str:
-    names = ("its acquisition and plane", "its number of slices", "its pixel size", "its corrections")
-    pairs = zip(names, _preference(d), _preference(best), strict=True)
+def _less(d: Description, best: Description, rules: SelectionRules) -> str:
+    names = (
+        "its acquisition and plane",
+        "its number of slices",
+        "its pixel size",
+        "its corrections",
+        "being a repetition",
+    )
+    pairs = zip(names, _preference(d, rules), _preference(best, rules), strict=True)
     why = next(name for name, mine, theirs in pairs if mine != theirs)
     return f"another FLAIR is preferred for {why}: {_in_words(best)} before {_in_words(d)}"
 

@@ -6,29 +6,26 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom import dcmread
 
 from msnode import faults
 from msnode.errors import OutOfResources
 from msnode.record import jobs
 from msnode.record.database import lock
-from msnode.record.jobs import JobState, Priority
+from msnode.record.jobs import JobState
 from msnode.record.overview import overdue
-from msnode.record.studies import calling_aes, one_digest_a_series, study_lock
+from msnode.record.studies import study_lock
 from msnode.record.waiting import WaitingStudies
 from msnode.series.assemble import Timers, assess
-from msnode.series.urgency import UrgencyRule, is_urgent
+from msnode.wiring.routing import queue
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
-
     from msnode.arrival import StudyArrivals
     from msnode.engine import Engine
     from msnode.record.arrivals import Arrivals
-    from msnode.record.database import Database, Transaction
+    from msnode.record.database import Database
     from msnode.settings import Settings
-    from msnode.store import Store
     from msnode.wiring.dispatch import Dispatcher
+    from msnode.wiring.routing import Router
 
 log = structlog.get_logger()
 
@@ -37,9 +34,9 @@ class Assembler:
     """Looks, whenever it is told to, at the studies that are coming in.
 
     Args:
-        settings: completeness, priority.
+        settings: completeness, when waiting is an alarm.
         database: the record.
-        store: where the instances lie; a header a series is read for the priority rules.
+        router: decides what becomes of a study.
         arrivals: the ledger.
         engine: knows which other receivers live.
         dispatch: queues a job.
@@ -49,17 +46,16 @@ class Assembler:
         self,
         settings: Settings,
         database: Database,
-        store: Store,
+        router: Router,
         arrivals: Arrivals,
         *,
         engine: Engine,
         dispatch: Dispatcher,
     ) -> None:
         self._timers = Timers(**settings.completeness.model_dump())
-        self._rules = tuple(UrgencyRule(**rule.model_dump()) for rule in settings.priority.stat)
         self._alarm_after_s = settings.priority.alarm_after_s
         self._database = database
-        self._store = store
+        self._router = router
         self._arrivals = arrivals
         self._waiting = WaitingStudies(database, quiet_s=self._timers.shortest_s)
         self._engine = engine
@@ -91,28 +87,19 @@ class Assembler:
 
     def _queue(self, study: StudyArrivals, why: str) -> None:
         faults.reach("study-complete", study.study_instance_uid)
+        decision = self._router.decide(study.study_instance_uid, datetime.now(UTC))
         with self._database.write() as tx:
             # An instance that comes now is read with the study, or finds it queued and makes a revision.
             lock(tx, study_lock(study.study_instance_uid))
             job = jobs.find(tx, study.job_id)
             if job is None or job.state != JobState.RECEIVING:
                 return
-            priority = min(job.priority, self._priority(tx, study.study_instance_uid))
-            now = datetime.now(UTC)
-            self._dispatch(tx, jobs.move(tx, job, JobState.QUEUED, at=now, why=why, priority=priority))
+            moved = queue(tx, job, decision, at=datetime.now(UTC), why=why)
+            self._dispatch(tx, moved)
         faults.reach("study-queued", study.study_instance_uid)
-        log.info("study complete", job_id=job.id, study_instance_uid=study.study_instance_uid)
-
-    def _priority(self, tx: Transaction, study_instance_uid: str) -> Priority:
-        if not self._rules:
-            return Priority.ROUTINE
-        callers = calling_aes(tx, study_instance_uid)
-        digests = one_digest_a_series(tx, study_instance_uid)
-        urgent = is_urgent(self._rules, callers, [self._header(digest) for digest in digests])
-        return Priority.STAT if urgent else Priority.ROUTINE
-
-    def _header(self, digest: str) -> Dataset:
-        return dcmread(self._store.blob_path(digest), stop_before_pixels=True)
+        log.info(
+            "study complete", job_id=job.id, study_instance_uid=study.study_instance_uid, state=moved.state
+        )
 
     def _hold(self, study: StudyArrivals, why: str) -> None:
         """Say once why a study waits for its sender."""

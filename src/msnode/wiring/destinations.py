@@ -8,6 +8,7 @@ from msnode.association import DicomAddress
 from msnode.deliver import DESTINATION_TYPES
 from msnode.deliver.dicom import DicomDestination as DicomPeer
 from msnode.deliver.dicomweb import DicomWebDestination as DicomWebPeer
+from msnode.encode.kinds import SERIES_DESCRIPTIONS, USUAL_KINDS, ResultRules
 from msnode.record.deliveries import Takes, Verify
 from msnode.settings import DicomDestination, DicomWebDestination, FolderDestination
 
@@ -30,6 +31,7 @@ def destinations(settings: Settings) -> Mapping[str, Destination]:
             made[each.name] = make(
                 **common, address=address, calling_ae=settings.node.ae_title, verify=each.verify,
                 commitment_deadline_s=each.commitment_deadline_s,
+                label_map=settings.results.segmentation == "labelmap",
             )  # fmt: skip
         elif isinstance(each, DicomWebDestination):
             made[each.name] = make(**common, url=each.url)
@@ -51,6 +53,17 @@ def reporting_addresses(settings: Settings) -> Mapping[str, DicomAddress]:
         for peer in settings.receive.peers
         if peer.commitment is not None
     }
+
+
+def result_rules(settings: Settings) -> ResultRules:
+    """What readings make: what every reading makes, and whatever else a destination takes."""
+    taken = {kind for each in settings.destinations for kind in each.objects} - {"ko"}
+    return ResultRules(
+        kinds=USUAL_KINDS | taken,
+        segmentation=settings.results.segmentation,
+        mark_below=settings.model.mark_below_confidence,
+        descriptions={**SERIES_DESCRIPTIONS, **{str(k): v for k, v in settings.results.descriptions.items()}},
+    )
 
 
 def takes(settings: Settings) -> Mapping[str, Takes]:

@@ -27,6 +27,7 @@ from msnode.wiring.assembling import Assembler
 from msnode.wiring.destinations import destinations, reporting_addresses, takes, verifiable
 from msnode.wiring.dispatch import Dispatcher, insistent
 from msnode.wiring.model import check_model
+from msnode.wiring.routing import Router, check_routing, rules_of
 from msnode.wiring.supervisor import Process, StopSignal, supervise
 from msnode.worker import InferenceChild, Limits, Worker
 
@@ -83,10 +84,15 @@ def prepare(settings: Settings) -> None:
 
 
 def run_receiver(settings: Settings, instance: int) -> None:
-    """Listen, and queue every study that is complete, until told to stop."""
+    """Listen, and queue every study that is complete, until told to stop.
+
+    Raises:
+        ConfigurationError: see `routing.rules_of`.
+    """
     from msnode.wiring.receiving import make_receiver  # noqa: PLC0415 - the others do not need pynetdicom's server
 
     stop = StopSignal()
+    rules = rules_of(settings)
     prepare(settings)
     database, store = Database(settings.database_url), open_store(settings)
     engine, name = Engine(settings.database_url), executor_id(settings, "receiver", instance)
@@ -94,7 +100,8 @@ def run_receiver(settings: Settings, instance: int) -> None:
     arrivals, dispatch = Arrivals(database, receiver=name), Dispatcher(engine)
     cut_off = arrivals.close_open_associations(name, at=datetime.now(UTC))
     receiver = make_receiver(settings, store, arrivals, database, dispatch)
-    assembler = Assembler(settings, database, store, arrivals, engine=engine, dispatch=dispatch)
+    router = Router(rules, settings, database, store)
+    assembler = Assembler(settings, database, router, arrivals, engine=engine, dispatch=dispatch)
     receiver.start()
     log.info("receiver listening", port=receiver.port, count=cut_off)
     looks = 0
@@ -114,10 +121,11 @@ def run_worker(settings: Settings, instance: int) -> None:
     """Read queued jobs, one at a time, until told to stop.
 
     Raises:
-        ConfigurationError: see `check_model`.
+        ConfigurationError: see `check_model` and `check_routing`.
     """
     stop = StopSignal()
     check_model(settings)
+    check_routing(settings)
     prepare(settings)
     database, engine = Database(settings.database_url), Engine(settings.database_url)
     limits = Limits(settings.model.time_limit_s, settings.model.memory_limit_mb * 2**20)
@@ -213,15 +221,15 @@ def make_job_reader(settings: Settings, instance: int = 1) -> Callable[[int], di
     Returns:
         job id → what the committed result set holds (`result.json`), with its key under "result_set".
     """
-    from msnode.wiring.reader import Reader, read_job  # noqa: PLC0415 - OpenVINO belongs to the child alone
+    from msnode.wiring.reader import Readers, read_job  # noqa: PLC0415 - OpenVINO belongs to the child alone
 
     configure_logs(settings)
     _choose_gpu(instance)
     # Hosts that share data_dir may have different processors, for which networks are compiled.
-    reader = Reader(settings, cache=settings.node.data_dir / "cache" / settings.host)
-    reader.predictor()
+    readers = Readers(settings, cache=settings.node.data_dir / "cache" / settings.host)
+    readers().predictor()
     database, store = Database(settings.database_url), open_store(settings)
-    return partial(read_job, reader, database, Arrivals(database), store)
+    return partial(read_job, readers, database, Arrivals(database), store)
 
 
 def _choose_gpu(instance: int) -> None:
@@ -242,10 +250,12 @@ def run_all(settings: Settings, config: Path | None) -> None:
     """Every role, supervised.
 
     Raises:
-        ConfigurationError: model, device or data_dir is not there, or a role refused to start.
+        ConfigurationError: model, device or data_dir is not there, the routing rules are wrong, or a role
+            refused to start.
         OutOfResources: see `prepare`.
     """
     check_model(settings)
+    check_routing(settings)
     prepare(settings)
     log.info("node starting", version=msnode.__version__)
     counts = {"receiver": 1, "worker": settings.node.workers, "sender": settings.node.senders}

@@ -12,9 +12,12 @@ from msnode.record import administration, jobs
 from msnode.record.jobs import JobState
 from msnode.wiring.dispatch import Dispatcher
 from msnode.wiring.existing import existing_record
+from msnode.wiring.node import open_store
+from msnode.wiring.routing import Router, routed, rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from msnode.record.database import Database
     from msnode.record.jobs import Job
@@ -37,10 +40,22 @@ def retry_job(settings: Settings, job_id: int) -> Job:
     Raises:
         InvalidTransition: there is nothing to retry.
     """
-    with _opened(settings) as (database, engine), database.write() as tx:
-        job = administration.retry(tx, job_id, at=datetime.now(UTC))
-        Dispatcher(engine)(tx, job)
+    with _opened(settings) as (database, engine):
+        columns = _routed(settings, database, job_id)
+        with database.write() as tx:
+            job = administration.retry(tx, job_id, at=datetime.now(UTC), routed=columns)
+            Dispatcher(engine)(tx, job)
     return job
+
+
+def _routed(settings: Settings, database: Database, job_id: int) -> Mapping[str, Any]:
+    """What routing decides for a study that is still coming in and is to be read with what there is."""
+    with database.read() as tx:
+        job = jobs.find(tx, job_id)
+    if job is None or job.state != JobState.RECEIVING:
+        return {}
+    router = Router(rules_of(settings), settings, database, open_store(settings))
+    return routed(job, router.decide(job.study_instance_uid, datetime.now(UTC)))
 
 
 def retry_failed(settings: Settings) -> tuple[Job, ...]:

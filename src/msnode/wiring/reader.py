@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msnode
@@ -19,16 +20,18 @@ from msnode.record import jobs
 from msnode.resultset import describe, read_result, write_result_set
 from msnode.segment.bundle import BRAIN, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
-from msnode.series.select import SelectionRules
-from msnode.series.volume import group_series, read_instance
+from msnode.series.volume import group_series
+from msnode.wiring.destinations import result_rules
+from msnode.wiring.folder import instances_below
 from msnode.wiring.model import bundle_folders, cache_folder, user_cache
 from msnode.wiring.revisions import former_reading, past_of, replaced_revisions, stored_study
+from msnode.wiring.routing import selection_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from msnode.domain import Instance, Prediction, Prepared, Series
+    from msnode.domain import Prediction, Prepared, Series
     from msnode.encode import Replaced
     from msnode.preprocess.brain import Extractor
     from msnode.reading import Former, Reading
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
     from msnode.settings import Settings
     from msnode.store import Store
 
-_PREAMBLE = 128
+_KEPT_READERS = 2
+"""Each keeps the networks of a bundle in memory: some hundred MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +88,7 @@ def open_network(bundle: Bundle, open_predictor: Callable[[Bundle], Predictor]) 
 
 
 class Reader:
-    """Reads studies with the configured bundle, which stays loaded between readings.
+    """Reads studies with the bundle and under the preset of the settings; the bundle stays loaded.
 
     Args:
         settings: what is in force.
@@ -104,13 +108,13 @@ class Reader:
         manifest = self.bundle.manifest
         self._network: BundleNetwork | None = None
         self._rules = ReadingRules(
-            selection=SelectionRules(min_slices=settings.selection.min_slices),
+            selection=selection_rules(settings),
             recipe=manifest.recipe,
             scope=manifest.scope,
             threshold=manifest.threshold,
             min_volume_mm3=manifest.min_volume_mm3,
             calibration=manifest.calibration,
-            mark_below_confidence=settings.model.mark_below_confidence,
+            results=result_rules(settings),
         )
 
     def predictor(self) -> BundleNetwork:
@@ -133,7 +137,7 @@ class Reader:
         *,
         started_at: datetime,
         revision: int = 0,
-        replaces_sop_instance_uid: str | None = None,
+        replaced_reports: Mapping[str, str] = MappingProxyType({}),
         former: Former | None = None,
         replaced: Sequence[Replaced] = (),
         asked_for: bool = False,
@@ -146,7 +150,7 @@ class Reader:
             msnode_version=msnode.__version__,
             runtime="none",
             settings_digest=self._settings.results_digest,
-            replaces_sop_instance_uid=replaces_sop_instance_uid,
+            replaced_reports=replaced_reports,
         )
         return read_study(
             study, self._rules, provenance, self.predictor,
@@ -154,17 +158,55 @@ class Reader:
         )  # fmt: skip
 
 
+class Readers:
+    """The readers that jobs are routed to; the networks of the two that were used last stay loaded.
+
+    Args:
+        settings: what is in force; their bundle and preset read where routing named none.
+        cache: see `Reader`.
+    """
+
+    def __init__(self, settings: Settings, *, cache: Path | None = None) -> None:
+        self._settings = settings
+        self._open = lru_cache(maxsize=_KEPT_READERS)(partial(_open_reader, settings, cache))
+
+    def __call__(self, bundle: str | None = None, preset: str | None = None) -> Reader:
+        """The reader for a bundle and a preset, each as configured where it is None.
+
+        Raises:
+            ModelError, ConfigurationError: see `Reader`.
+        """
+        model = self._settings.model
+        return self._open(bundle or model.bundle, preset or model.preset)
+
+
+def _open_reader(settings: Settings, cache: Path | None, bundle: str, preset: str) -> Reader:
+    model = settings.model.model_copy(update={"bundle": bundle, "preset": preset})
+    return Reader(settings.model_copy(update={"model": model}), cache=cache)
+
+
 def read_job(
-    reader: Reader, database: Database, arrivals: Arrivals, store: Store, job_id: int
+    readers: Callable[[str | None, str | None], Reader],
+    database: Database,
+    arrivals: Arrivals,
+    store: Store,
+    job_id: int,
 ) -> dict[str, Any]:
     """Read the study of a job and commit its result set, unless an earlier attempt did.
+
+    Args:
+        readers: bundle and preset that the job was routed to → what reads it; see `Readers`.
+        database: the record.
+        arrivals: what there is of the study.
+        store: holds its bytes, and the result sets.
+        job_id: a job that was started.
 
     Returns:
         What `result.json` of the set holds, with the set's key under "result_set"; where there is
         nothing to deliver (passed over, unchanged) no set is committed.
 
     Raises:
-        MsnodeError: see `Reader.read`; Rejected too, where not even a report can be made.
+        MsnodeError: see `Readers` and `Reader.read`; Rejected too, where not even a report can be made.
     """
     with database.read() as tx:
         job = jobs.find(tx, job_id)
@@ -173,6 +215,7 @@ def read_job(
     key = f"job-{job.id}-{job.revision}"
     if not store.has_set(key):
         faults.reach("reading-began", job.study_instance_uid)
+        reader = readers(job.bundle, job.preset)
         reading = _read(reader, database, arrivals, store, job)
         if not reading.outputs:
             return describe(reading, ())
@@ -195,9 +238,10 @@ def _read(reader: Reader, database: Database, arrivals: Arrivals, store: Store, 
         study,
         started_at=job.started_at,
         revision=job.revision,
-        replaces_sop_instance_uid=past.report,
+        replaced_reports=past.reports,
         former=former_reading(past, store, removed),
         replaced=replaced_revisions(past, store),
+        asked_for=bool(job.asked_for),
     )
 
 
@@ -208,10 +252,7 @@ def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
         NotReadable: no DICOM file, or a DICOM file that is damaged.
         AmbiguousSelection: files of several studies.
     """
-    files = sorted(p for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
-    instances = _instances(files)
-    if not instances:
-        raise NotReadable(f"no DICOM file among the {len(files)} files in {path}")
+    instances = instances_below(path)
     study = group_series(instances)
     studies = {s.study_instance_uid for s in study}
     if len(studies) > 1:
@@ -220,23 +261,3 @@ def read_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
     reader = Reader(settings, cache=user_cache())
     reading = reader.read(study, started_at=datetime.fromtimestamp(int(newest), UTC), asked_for=True)
     return write_result_set(reading, out)
-
-
-def _instances(files: Sequence[Path]) -> list[Instance]:
-    """Every DICOM file, each content once; files of another kind (notes, DICOMDIR readers) are left out."""
-    found: dict[str, Instance] = {}
-    for file in files:
-        try:
-            instance = read_instance(file)
-        except NotReadable:
-            if _says_dicom(file):
-                raise
-            continue
-        found.setdefault(instance.digest, instance)
-    return list(found.values())
-
-
-def _says_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(_PREAMBLE)
-        return file.read(4) == b"DICM"

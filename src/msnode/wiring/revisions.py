@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 
-from msnode.encode import Replaced, SentObject, normalise
+from msnode.encode import REPORT_KINDS, Replaced, SentObject, normalise
 from msnode.record import deliveries, jobs
 from msnode.record.deliveries import DeliveryState
 from msnode.resultset import read_former, read_result
@@ -38,12 +38,12 @@ class Past:
         revisions: those that gave results, newest first.
         sent: each that a destination has something of and that no later one has rejected, with its objects,
             newest first.
-        report: SOP Instance UID of the latest report that a destination has.
+        reports: kind of report → SOP Instance UID of the latest that a destination has.
     """
 
     revisions: tuple[Job, ...]
     sent: tuple[tuple[Job, tuple[Result, ...]], ...]
-    report: str | None
+    reports: Mapping[str, str]
 
 
 def past_of(tx: Transaction, job: Job) -> Past:
@@ -54,18 +54,19 @@ def past_of(tx: Transaction, job: Job) -> Past:
     revisions: list[Job] = []
     while (each := jobs.former(tx, revisions[-1] if revisions else job)) is not None:
         revisions.append(each)
-    sent, report = [], None
+    sent: list[tuple[Job, tuple[Result, ...]]] = []
+    reports: dict[str, str] = {}
     for each in revisions:
         owed = deliveries.of_job(tx, each.id)
         arrived = {d.result.sop_instance_uid: d.result for d in owed if d.state in _ARRIVED}
         maybe = {d.result.sop_instance_uid: d.result for d in owed if d.state == DeliveryState.PENDING}
         if any(r.kind != _NOTE for r in arrived.values()):
             sent.append((each, tuple(r for r in (arrived | maybe).values() if r.kind != _NOTE)))
-        report = report or next((uid for uid, r in arrived.items() if r.kind == "sr"), None)
+        reports = {r.kind: uid for uid, r in arrived.items() if r.kind in REPORT_KINDS} | reports
         notes = {r.sop_instance_uid for r in deliveries.results_of(tx, each.id) if r.kind == _NOTE}
         if notes and notes <= arrived.keys():
             break  # with these, all that is older was rejected
-    return Past(tuple(revisions), tuple(sent), report)
+    return Past(tuple(revisions), tuple(sent), reports)
 
 
 def stored_study(
@@ -134,7 +135,7 @@ def replaced_revisions(past: Past, store: Store) -> tuple[Replaced, ...]:
         folder = _result_set(job, store)
         if folder is None:
             continue
-        report = next(o["path"] for o in read_result(folder)["outputs"] if o["kind"] == "sr")
+        report = next(o["path"] for o in read_result(folder)["outputs"] if o["kind"] in REPORT_KINDS)
         header = normalise(dcmread(folder / report))
         objects = (SentObject(r.sop_class_uid, r.sop_instance_uid, r.series_instance_uid) for r in results)
         replaced.append(Replaced(job.revision, header, tuple(objects)))

@@ -9,10 +9,10 @@ from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination, outcome_of
 from support.dicom_files import change, flair_series
 from support.peers import answering_scp
 
-KINDS = frozenset(CONTEXT_OF_KIND)
+KINDS = ("seg", "sr", "overlay", "ko")
 
 
-def _destination(port, objects=KINDS):
+def _destination(port, objects=frozenset(KINDS)):
     return DicomDestination("pacs", objects, DicomAddress("ANSWERS", "127.0.0.1", port), "MSNODE")
 
 
@@ -45,9 +45,9 @@ def test_cannot_understand_may_mean_a_busy_database(status):
 
 def _objects(folder):
     """One object of each kind (headers of an MR image: the destination looks at the meta information)."""
-    paths = flair_series(folder, slices=len(CONTEXT_OF_KIND))
-    for path, (kind, context) in zip(paths, CONTEXT_OF_KIND.items(), strict=True):
-        change(path, SOPClassUID=context.sop_class_uid)
+    paths = flair_series(folder, slices=len(KINDS))
+    for path, kind in zip(paths, KINDS, strict=True):
+        change(path, SOPClassUID=CONTEXT_OF_KIND[kind].sop_class_uid)
         yield ResultObject.from_file(kind, path)
 
 
@@ -124,6 +124,12 @@ def test_echo_asks_about_the_kinds_it_takes():
         result = _destination(port, frozenset({"seg", "sr"})).echo()
     assert result.status == 0
     assert set(result.refusals) == {CONTEXT_OF_KIND["seg"]}
+
+
+def test_echo_asks_about_label_maps_where_the_site_writes_them():
+    with answering_scp([*_supported("seg"), *_pairs(VERIFICATION)]) as port:
+        result = replace(_destination(port, frozenset({"seg"})), label_map=True).echo()
+    assert [str(c) for c in result.refusals] == ["Label Map Segmentation Storage in RLE Lossless"]
 
 
 @pytest.mark.parametrize(

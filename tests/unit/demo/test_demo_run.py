@@ -102,7 +102,7 @@ def test_the_nodes_configuration_is_valid(tmp_path):
     assert settings.receive.port == 11112
     (pacs,) = settings.destinations
     assert (pacs.ae_title, pacs.host, pacs.port) == ("PACS", "127.0.0.1", 4242)
-    assert set(pacs.objects) == {"seg", "sr", "overlay"}
+    assert set(pacs.objects) == {"seg", "sr", "overlay", "summary"}
 
 
 def test_a_jobs_command_that_fails_is_an_error_in_its_words(tmp_path):

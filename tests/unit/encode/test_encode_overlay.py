@@ -108,6 +108,58 @@ def test_enlarged_pixels_cover_the_source_pixels(orientation, tmp_path):
         )
 
 
+def tilted(paths, degrees=25.0):
+    """Turn a stack about the patient's left-right and head-foot axes."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+    def edit(ds):
+        row, column = np.array([float(v) for v in ds.ImageOrientationPatient]).reshape(2, 3)
+        position = np.array([float(v) for v in ds.ImagePositionPatient])
+        ds.ImageOrientationPatient = [f"{v:.10f}" for v in (*(turn @ row), *(turn @ column))]
+        ds.ImagePositionPatient = [f"{v:.8f}" for v in turn @ position]
+
+    return [change(path, edit) for path in paths]
+
+
+SOURCES = {
+    **{
+        name: lambda folder, name=name: flair_series(
+            folder / "in", slices=6, rows=48, columns=64, spacing=(3.0, 0.8, 1.1), orientation=name
+        )
+        for name in ("axial", "sagittal", "coronal")
+    },
+    "oblique": lambda folder: tilted(flair_series(folder / "in", slices=6, rows=48, columns=64)),
+    "enhanced": lambda folder: [enhanced_flair(folder / "in.dcm", slices=6)],
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_contours_lie_around_the_lesions_in_space(kind, tmp_path):
+    """Each coloured pixel of a contour lies within two source pixels of its lesion, in LPS mm."""
+    reading = read(SOURCES[kind](tmp_path), 1)
+    grid = reading.lesion_map.grid
+    seen = 0
+    for k, ds in enumerate(overlay(reading)):
+        voxels = np.argwhere(reading.lesion_map.labels[k] == 1)
+        if not len(voxels):
+            assert not coloured(ds, 1).any()
+            continue
+        lesion = grid.to_lps(np.column_stack([np.full(len(voxels), k), voxels]))
+        row, column = np.array([float(v) for v in ds.ImageOrientationPatient]).reshape(2, 3)
+        step_row, step_column = (float(v) for v in ds.PixelSpacing)
+        pixels = np.argwhere(coloured(ds, 1))
+        origin = np.array([float(v) for v in ds.ImagePositionPatient])
+        places = origin + pixels[:, :1] * step_row * column + pixels[:, 1:] * step_column * row
+        distance = np.linalg.norm(places[:, None] - lesion[None], axis=2)
+        near = distance.min(axis=1) < 1.5 * max(grid.spacing[1:])
+        assert near.sum() > 4 * np.sqrt(len(voxels))  # the number is drawn in this colour too
+        assert (distance.min(axis=0) < 10 * max(grid.spacing[1:])).all()
+        assert np.linalg.norm(places[near].mean(axis=0) - lesion.mean(axis=0)) < max(grid.spacing[1:])
+        seen += 1
+    assert seen
+
+
 def test_large_images_keep_their_size_and_geometry(tmp_path):
     reading = read(flair_series(tmp_path / "in", slices=3, rows=512, columns=400), 1)
     for ds, frame in zip(overlay(reading), reading.source.frames, strict=True):

@@ -9,35 +9,40 @@ from io import BytesIO
 import highdicom.base
 import highdicom.base_content
 import highdicom.sr.sop
+import numpy as np
 import pydicom.uid
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from msnode.encode import encode_rejection, to_bytes
+from msnode.encode import ResultRules, encode_rejection, encode_results, to_bytes
+from msnode.encode.kinds import KIND_NUMBERS
 from support.dicom_files import change_all, flair_series
 from support.environment import ROOT
-from support.readings import provenance, read
+from support.readings import MARK_BELOW, provenance, read
 
 SMALL = {"slices": 4, "rows": 24, "columns": 24}
+RULES = ResultRules(
+    kinds=frozenset({"sr-comprehensive", "sr-enhanced", "pdf", "probability"}), mark_below=MARK_BELOW
+)
+MADE = {"seg", "sr", "sr-comprehensive", "sr-enhanced", "overlay", "summary", "pdf", "probability"}
 
 
 def results(paths, made_by=None):
     """Every kind of object once, as it would be read from disk."""
+    return [dcmread(BytesIO(file)) for file in all_bytes(paths, made_by)]
+
+
+def all_bytes(paths, made_by=None):
     reading = read(paths, 2)
-    outputs = [*reading.outputs(made_by)]
-    outputs += encode_rejection([f.instance for f in reading.source.frames], "why", made_by or provenance())
-    assert {o.kind for o in outputs} == {"seg", "sr", "overlay"}
-    return [dcmread(BytesIO(to_bytes(o))) for o in outputs]
-
-
-def all_bytes(paths):
-    reading = read(paths, 3)
-    outputs = [
-        *reading.outputs(),
-        *encode_rejection([reading.source.frames[0].instance], "why", provenance()),
-    ]
-    return [to_bytes(o) for o in outputs]
+    made_by = made_by or provenance()
+    probability = (reading.lesion_map.labels > 0).astype(np.uint8) * 200
+    outputs = encode_results(
+        reading.source, reading.lesion_map, reading.findings, made_by, RULES, probability=probability
+    )
+    assert {o.kind for o in outputs} == MADE
+    refused = encode_rejection([f.instance for f in reading.source.frames], "why", made_by, RULES)
+    return [to_bytes(o) for o in (*outputs, *refused)]
 
 
 NAMES = [
@@ -113,10 +118,12 @@ def test_identity_is_copied_unchanged_into_every_object(tmp_path):
     }
     paths = flair_series(tmp_path / "in", **SMALL, **header)
     source = dcmread(paths[0], stop_before_pixels=True)
-    copied = [*header, *MISSING, "StudyInstanceUID", "FrameOfReferenceUID", "StudyDescription"]
+    copied = [*header, *MISSING, "StudyInstanceUID", "StudyDescription"]
     for ds in results(paths):
         for keyword in copied:
             assert ds[keyword].value == source[keyword].value, keyword
+        is_page = "MS AI SUMMARY" in ds.SeriesDescription
+        assert ds.get("FrameOfReferenceUID") == (None if is_page else source.FrameOfReferenceUID)
         assert ds.ContentTime.startswith("130506")
         assert ds.SeriesInstanceUID != source.SeriesInstanceUID
 
@@ -157,7 +164,8 @@ def test_file_meta_information_is_complete(tmp_path):
 
 def test_kinds_lie_in_series_of_their_own_with_their_own_numbers(tmp_path):
     made = {(ds.SeriesInstanceUID, ds.SeriesNumber) for ds in results(flair_series(tmp_path / "in", **SMALL))}
-    assert sorted(number for _, number in made) == [9801, 9802, 9802, 9803]
+    refused = {"sr", "sr-comprehensive", "sr-enhanced", "summary", "pdf"}
+    assert sorted(number for _, number in made) == sorted(9800 + KIND_NUMBERS[k] for k in [*MADE, *refused])
 
 
 class LaterClock(dt.datetime):

@@ -1,13 +1,17 @@
+import re
+from dataclasses import replace
 from io import BytesIO
 
 import highdicom
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from msnode.domain import Findings, Grid, LesionMap
 from msnode.encode import encode_seg, to_bytes
 from msnode.encode.codes import lesion_colour
+from msnode.encode.kinds import segment_number
 from msnode.encode.planes import plane_of
 from support.dicom_files import enhanced_flair, flair_series
 from support.environment import shared_data
@@ -145,7 +149,9 @@ def test_each_lesion_is_a_described_segment(tmp_path):
     assert ds.ReferencedSeriesSequence[0].SeriesInstanceUID == reading.source.series.series_instance_uid
     for segment, finding in zip(ds.SegmentSequence, reading.findings.lesions, strict=True):
         assert segment.SegmentNumber == finding.lesion.label
-        assert segment.SegmentLabel == segment.TrackingID == finding.tracking_id
+        millilitres = finding.lesion.volume_mm3 / 1000
+        assert segment.SegmentLabel == f"{finding.tracking_id}, {millilitres:.3f} ml"
+        assert segment.TrackingID == finding.tracking_id
         assert segment.TrackingUID == finding.tracking_uid
         assert segment.SegmentAlgorithmType == "AUTOMATIC"
         assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
@@ -165,20 +171,105 @@ def test_a_segment_says_how_sure_it_is_and_marks_low_confidence(tmp_path):
         reading.source, reading.lesion_map, reading.findings, provenance(), mark_below=MARK_BELOW
     )
     sure, unsure, unrated = output.dataset.SegmentSequence
-    assert sure.SegmentLabel == "Lesion 1"
+    assert re.fullmatch(r"Lesion 1, 0\.\d+ ml, 81 %", sure.SegmentLabel)
     assert sure.SegmentDescription.endswith(" mm3, confidence 0.81")
-    assert unsure.SegmentLabel == "Lesion 2, low confidence"
+    assert re.fullmatch(r"Lesion 2, 0\.\d+ ml, 30 %, low confidence", unsure.SegmentLabel)
     assert unsure.TrackingID == "Lesion 2"
     assert unsure.SegmentDescription.endswith(" mm3, confidence 0.30, low confidence")
-    assert unrated.SegmentLabel == "Lesion 3"
+    assert re.fullmatch(r"Lesion 3, 0\.\d+ ml", unrated.SegmentLabel)
     assert unrated.SegmentDescription.endswith(" mm3")
+
+
+def test_a_label_has_64_characters_and_keeps_its_numbers(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=24, columns=24), 1, confidences=[0.3])
+    (finding,) = reading.findings.lesions
+    large = replace(finding.lesion, volume_mm3=12345.6)
+    findings = Findings((replace(finding, lesion=large, tracking_id="x" * 100),))
+    ds = encode_seg(reading.source, reading.lesion_map, findings, provenance(), mark_below=MARK_BELOW).dataset
+    label = ds.SegmentSequence[0].SegmentLabel
+    assert len(label) == 64
+    assert label.endswith("x, 12.35 ml, 30 %, low confidence")
+    assert ds.SegmentSequence[0].TrackingID == "x" * 100
+
+
+def test_one_segment_holds_all_lesions_and_says_how_many(tmp_path):
+    paths = flair_series(tmp_path / "in", slices=5, rows=24, columns=24)
+    reading = read(paths, 3, confidences=[0.812, 0.3])
+    output = encode_seg(
+        reading.source, reading.lesion_map, reading.findings, provenance(), form="single",
+        mark_below=MARK_BELOW,
+    )  # fmt: skip
+    ds = output.dataset
+    (segment,) = ds.SegmentSequence
+    assert ds.SegmentationType == "BINARY"
+    assert segment.SegmentLabel == "MS lesions (3)"
+    total = reading.findings.total_volume_mm3
+    assert segment.SegmentDescription == (
+        f"3 lesions, total volume {total:.1f} mm3 ({total / 1000:.2f} ml), 1 of low confidence"
+    )
+    assert segment.TrackingID == "MS lesions"
+    assert segment.TrackingUID not in {f.tracking_uid for f in reading.findings.lesions}
+    assert {g.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+            for g in ds.PerFrameFunctionalGroupsSequence} == {1}  # fmt: skip
+    touched = reading.lesion_map.labels.any(axis=(1, 2)).sum()
+    assert ds.NumberOfFrames == len(ds.PerFrameFunctionalGroupsSequence) == touched
+
+
+def test_all_lesions_of_a_series_keep_their_tracking_uid_in_a_later_revision(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=24, columns=24), 2)
+    other = read(flair_series(tmp_path / "other", slices=5, rows=24, columns=24, study="2"), 2)
+
+    def tracking_uid(of, made_by):
+        return encode_seg(
+            of.source, of.lesion_map, of.findings, made_by, form="single"
+        ).dataset.SegmentSequence[0].TrackingUID  # fmt: skip
+
+    assert tracking_uid(reading, provenance()) == tracking_uid(reading, provenance(revision=1))
+    assert tracking_uid(reading, provenance()) != tracking_uid(other, provenance())
+
+
+def label_map_of(reading):
+    return encode_seg(
+        reading.source, reading.lesion_map, reading.findings, provenance(), form="labelmap"
+    ).dataset
+
+
+def test_a_label_map_describes_each_value_that_it_holds(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=64, columns=64), 3)
+    ds = label_map_of(reading)
+    assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"
+    assert ds.SegmentationType == "LABELMAP"
+    assert ds.BitsAllocated == 8
+    assert [s.SegmentNumber for s in ds.SegmentSequence] == [0, 1, 2, 3]
+    assert ds.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Background"
+    assert [s.TrackingUID for s in ds.SegmentSequence[1:]] == [
+        f.tracking_uid for f in reading.findings.lesions
+    ]
+    assert "SegmentIdentificationSequence" not in ds.PerFrameFunctionalGroupsSequence[0]
+
+
+def test_a_label_map_is_compressed_only_where_that_makes_it_smaller(tmp_path):
+    large = label_map_of(read(flair_series(tmp_path / "large", slices=5, rows=64, columns=64), 3))
+    assert large.file_meta.TransferSyntaxUID == RLELossless
+    assert len(large.PixelData) < large.NumberOfFrames * 64 * 64
+    small = label_map_of(read(flair_series(tmp_path / "small", slices=5, rows=8, columns=8), 1))
+    assert small.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert len(small.PixelData) == small.NumberOfFrames * 8 * 8
+
+
+@pytest.mark.parametrize("form", ["lesions", "single", "labelmap"])
+def test_reports_find_each_lesion_in_the_segment_that_is_named(form, tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=24, columns=24), 3)
+    ds = encode_seg(reading.source, reading.lesion_map, reading.findings, provenance(), form=form).dataset
+    described = {s.SegmentNumber for s in ds.SegmentSequence}
+    assert {segment_number(form, f.lesion.label) for f in reading.findings.lesions} == described - {0}
 
 
 def test_no_segmentation_without_a_lesion(tmp_path):
     reading = read(flair_series(tmp_path / "in", slices=4, rows=16, columns=16), 0)
     with pytest.raises(ValueError, match="at least one lesion"):
         encode_seg(reading.source, reading.lesion_map, Findings(()), provenance())
-    assert [o.kind for o in reading.outputs()] == ["sr", *["overlay"] * 4]
+    assert "seg" not in {o.kind for o in reading.outputs()}
 
 
 def test_a_map_on_another_grid_is_refused(tmp_path):
@@ -209,3 +300,13 @@ def test_lossy_compression_of_the_source_stays_marked(tmp_path):
         if output.kind != "sr":
             assert output.dataset.LossyImageCompression == "01"
             assert float(output.dataset.LossyImageCompressionRatio) == 12.5
+
+
+@pytest.mark.parametrize("form", ["lesions", "single", "labelmap"])
+def test_the_same_reading_gives_the_same_bytes(form, tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=64, columns=64), 3)
+    made = [
+        to_bytes(encode_seg(reading.source, reading.lesion_map, reading.findings, provenance(), form=form))
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]

@@ -26,6 +26,11 @@ def header(**attributes):
 
 CHARACTER_SETS = [
     (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    (["", "ISO 2022 IR 87"], "Yamamoto^Shin=山本^申=やまもと^しん"),  # with the bytes of delimiters
+    ("GBK", "Wang^Cheng=乗^東"),
+    ("ISO_IR 127", "قباني^لنزار"),
+    ("ISO_IR 126", "Διονυσίου^Άννα"),
+    ("ISO_IR 138", "שרון^דבורה"),
     (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
     ("GB18030", "Wang^XiaoDong=王^小东"),
     ("ISO_IR 144", "Соколова^Анна"),
@@ -179,6 +184,47 @@ def test_a_wrong_character_set_is_named_and_does_not_fail():
     clean = normalise(broken)
     assert str(clean.dataset.PatientName).startswith("M")
     assert any("Specific Character Set" in d for d in clean.defects)
+
+
+def with_bytes(text, encoded, declared):
+    """A header in which `text` stands in these bytes, of the same number, under a declaration."""
+    source = header(PatientName=text, PatientComments=text, OtherPatientNames=[text, "Doe"])
+    if declared is not None:
+        source.SpecificCharacterSet = declared
+    raw = BytesIO()
+    dcmwrite(raw, source, implicit_vr=False, little_endian=True)
+    assert raw.getvalue().count(text.encode()) == 3
+    return dcmread(BytesIO(raw.getvalue().replace(text.encode(), encoded)), force=True)
+
+
+@pytest.mark.parametrize("declared", [None, "ISO_IR 6", ["", "ISO 2022 IR 87"]])
+@pytest.mark.parametrize("name", ["Müller^Jörg", "Соколова", "Wang=王"])
+def test_undeclared_utf8_is_read_as_utf8_and_named(name, declared):
+    encoded = name.encode()
+    clean = normalise(with_bytes("X" * len(encoded), encoded, declared))
+    assert str(clean.dataset.PatientName) == clean.dataset.PatientComments == name
+    assert [str(v) for v in clean.dataset.OtherPatientNames] == [name, "Doe"]
+    (defect,) = [d for d in clean.defects if "Character Set" in d]
+    assert "UTF-8" in defect
+
+
+def test_undeclared_latin_1_stays_latin_1():
+    clean = normalise(with_bytes("Mxller", "Müller".encode("latin-1"), None))
+    assert clean.dataset.PatientName == "Müller"
+    assert not [d for d in clean.defects if "Character Set" in d]
+
+
+def test_text_that_fits_its_declaration_is_not_doubted():
+    """The archive shows the source so too: a result under another name would be another patient's."""
+    clean = normalise(with_bytes("Mxxller", "Müller".encode(), "ISO_IR 100"))
+    assert clean.dataset.PatientName == "MÃ¼ller"
+
+
+def test_chinese_by_escape_sequences_has_none_left():
+    encoded = b"Zhang=\x1b$)A" + "张".encode("gb2312")
+    clean = normalise(with_bytes("X" * len(encoded), encoded, ["", "ISO 2022 IR 58"]))
+    assert str(clean.dataset.PatientName) == clean.dataset.PatientComments == "Zhang=张"
+    assert not [d for d in clean.defects if "Character Set" in d]
 
 
 def test_the_source_header_stays_as_it_is():

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from msnode.encode import ResultIdentity
-from msnode.encode.provenance import KIND_NUMBERS
+from msnode.encode.kinds import KIND_NUMBERS
 from msnode.identity import derive_uid
 from support.dicom_files import change_all, flair_series
 from support.readings import MODEL, provenance, read

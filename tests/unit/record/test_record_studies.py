@@ -1,5 +1,6 @@
 from msnode.arrival import AssociationFacts
-from msnode.record.studies import calling_aes, one_digest_a_series
+from msnode.record import deliveries
+from msnode.record.studies import calling_aes, destinations_of, one_digest_a_series
 
 
 def test_who_sent_a_study_and_one_instance_of_each_series(record):
@@ -14,3 +15,14 @@ def test_who_sent_a_study_and_one_instance_of_each_series(record):
         assert calling_aes(tx, "1.1") == {"MODALITY", "ER-MR"}
         assert calling_aes(tx, "1.7") == frozenset()
         assert one_digest_a_series(tx, "1.1") == (first.digest, other.digest)
+
+
+def test_destinations_that_have_or_get_something_of_a_study(record):
+    record.delivering(takes={"pacs": ["seg", "sr"], "archive": ["sr"], "web": ["seg"]})
+    with record.database.write() as tx:
+        owed = {(d.destination, d.result.kind): d for d in deliveries.of_job(tx, 1)}
+        deliveries.delivered(tx, owed["pacs", "seg"], at=record.at(230))
+        deliveries.refused(tx, owed["pacs", "sr"], at=record.at(230), note="no")
+        deliveries.refused(tx, owed["archive", "sr"], at=record.at(230), note="no")
+        assert destinations_of(tx, "1.1") == {"pacs", "web"}
+        assert destinations_of(tx, "1.7") == frozenset()

@@ -1,7 +1,8 @@
 """What the worker makes of a reading's end, on a record."""
 
 from msnode.errors import ModelError, OutOfResources, ProcessDied, ProcessKilled
-from msnode.record import jobs
+from msnode.record import deliveries, jobs
+from msnode.record.deliveries import Result, Takes
 from msnode.record.jobs import JobState
 from msnode.worker import Worker
 
@@ -107,3 +108,55 @@ def test_a_job_cancelled_while_it_was_read_stays_cancelled(record):
 
     work_through(record, Slow(ModelError("broken")))
     assert record.job().state == JobState.CANCELLED
+
+
+class ChildThatReads:
+    """Ends every reading with a report, of which each has a UID of its own."""
+
+    def __init__(self):
+        self.read_ids = []
+
+    def read(self, job_id):
+        self.read_ids.append(job_id)
+        report = Result("sr", f"2.25.{job_id}", "1.2.840", "2.25.9", "sr.dcm", "ab" * 32)
+        return dict.fromkeys((
+            "selection_digest", "msnode_version", "settings_digest", "runtime", "lesion_count",
+            "lesion_volume_mm3", "model",
+        )) | {
+            "status": "completed", "reason": "3 lesions", "series_instance_uid": "1.2.1", "passed_over": [],
+            "outputs": [vars(report)], "result_set": f"set-{job_id}", "timings_s": {},
+        }  # fmt: skip
+
+
+def routed_to(record, *names, job_id=1, takes=("pacs", "research", "archive")):
+    """Read the job as its rule wants it; who is sent something of it."""
+    record.move(JobState.QUEUED, job_id, rule="a rule", destinations=names or None)
+    everybody = {name: Takes(frozenset({"sr"})) for name in takes}
+    Worker(record.database, ChildThatReads(), lambda *_: None, everybody, attempts=1).run(job_id)
+    with record.database.read() as tx:
+        return {d.destination for d in deliveries.of_job(tx, job_id)}
+
+
+def test_results_go_where_the_rule_says(record):
+    record.add()
+    assert routed_to(record, "research", "archive") == {"research", "archive"}
+    assert record.job().destinations == ("research", "archive")
+
+
+def test_without_a_rule_results_go_everywhere(record):
+    record.add()
+    assert routed_to(record) == {"pacs", "research", "archive"}
+
+
+def test_whoever_has_an_earlier_revision_gets_the_next_one(record):
+    record.add()
+    assert routed_to(record, "pacs") == {"pacs"}
+    record.add(2, seconds=400)
+    assert routed_to(record, "research", job_id=2) == {"pacs", "research"}
+
+
+def test_a_job_for_a_destination_that_is_gone_is_not_read(record):
+    record.add()
+    assert routed_to(record, "pacs", "research", takes=["pacs"]) == set()
+    assert record.job().state == JobState.FAILED
+    assert "'a rule' named research, no longer among the destinations" in record.job().reason

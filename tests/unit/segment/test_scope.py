@@ -199,3 +199,15 @@ def test_a_refusal_says_its_reasons_alone_and_raises():
     assert len(verdict.sentences) == 1
     with pytest.raises(OutsideModelScope, match="brain volume"):
         verdict.raise_refusal()
+
+
+def test_a_series_whose_fluid_is_bright_is_refused_whatever_the_bundle_states():
+    values = np.full((10, 40, 40), 0.38)
+    brain = np.ones((10, 40, 40), np.uint8)
+    brain[:, 18:22, 18:22] = 2
+    values[brain == 2] = 0.9
+    grid_of = Grid((10, 40, 40), np.diag([4.0, 5.0, 5.0, 1.0]))
+    seen = Prepared(values[np.newaxis].astype(np.float32), grid_of, grid(), "any", brain)
+    verdict = judge_scope(SCOPE, grid(), header(), seen)
+    assert verdict.kind == "refusal"
+    assert re.fullmatch(r"Outside the model's scope: the ventricles .* no FLAIR .*\.", verdict.sentences[0])

@@ -213,6 +213,8 @@ def chosen(*series: Series) -> Selection:
         ({"slices": 24}, {"slices": 20}, "number of slices"),
         ({"PixelSpacing": [0.5, 0.5]}, {}, "pixel size"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"]}, {}, "corrections"),
+        ({}, {"SeriesDescription": "ORIG FLAIR"}, "corrections"),
+        ({"SeriesDescription": "FLAIR repeat"}, {}, "being a repetition"),
     ],
 )
 def test_preference(better: dict, worse: dict, why: str) -> None:
@@ -222,6 +224,52 @@ def test_preference(better: dict, worse: dict, why: str) -> None:
     (passed,) = selection.passed_over
     assert passed.series_instance_uid == "1.2.5"
     assert why in passed.reason
+
+
+def test_the_order_of_kinds_is_a_rule() -> None:
+    axial, sagittal = made(uid="1.2.1"), made(uid="1.2.2", orientation=SAGITTAL)
+    volume = made(uid="1.2.3", slices=180, step=1.0, orientation=SAGITTAL)
+    study = [axial, sagittal, volume]
+    for prefer, best in (
+        (("axial-2d", "3d", "other-2d"), axial),
+        (("3d", "axial-2d", "other-2d"), volume),
+        (("other-2d",), sagittal),
+    ):
+        assert select(study, SelectionRules(prefer=prefer)).series[FLAIR] is best
+
+
+EIGHT = [
+    (
+        "AAHead_Scout_MPR_tra",
+        {"slices": 5, "ImageType": ["DERIVED", "PRIMARY", "MPR"], **times(None, 1.4, 3)},
+    ),
+    ("t1_tirm_tra_dark-fluid", times(860, 12, 2000)),
+    ("t2_tse_tra_512", times(None, 108, 6000)),
+    ("ep2d_diff_4scan_trace_p2_ADC", {"ImageType": ["DERIVED", "PRIMARY", "ADC"], **times(None, 89, 5500)}),
+    ("t2_space_dir_sag_iso", {"slices": 60, "step": 1.2, "orientation": SAGITTAL, **times(3000, 319, 7500)}),
+    ("t2_tirm_tra_dark-fluid", {}),
+    ("t2_tirm_tra_dark-fluid nach KM", {}),
+    ("t2_space_dark-fluid_tra_MPR", {"slices": 40, "step": 3.0}),
+]
+"""A study of Siemens protocol names; the sixth is the right one."""
+
+
+def test_one_of_eight_mixed_series_is_the_right_one() -> None:
+    study = [made(name, uid=f"1.2.{k}", **what) for k, (name, what) in enumerate(EIGHT)]
+    selection = chosen(*study)
+    assert selection.series[FLAIR] is study[5]
+    assert selection.reason.startswith("FLAIR by description (dark fluid); 2D axial")
+    reasons = {p.series_instance_uid: p.reason for p in selection.passed_over}
+    for k, says in {
+        0: "not a FLAIR",
+        1: "another contrast: 't1'",
+        2: "TI missing",
+        3: "not a FLAIR",
+        4: "another contrast: 'dir'",
+        6: "after contrast agent: 'km'",
+        7: "derived images: 'mpr'",
+    }.items():
+        assert says in reasons[f"1.2.{k}"]
 
 
 def test_a_true_tie_is_refused() -> None:
@@ -305,7 +353,15 @@ def test_files_made_by_the_test_support_are_eligible(tmp_path: Path) -> None:
         ("ge/anatomical/001", "no FLAIR series"),
         ("hitachi/anatomical/001", "no FLAIR series"),
         ("philips_enhanced/anatomical/001", "no FLAIR series"),
+        ("siemens_multiframe/anatomical/001", "no FLAIR series"),
         ("failing/gantrytilting/001", "no FLAIR series"),
+        ("failing/notavolume/001", "no FLAIR series"),
+        ("failing/slicecount/001", "2 slice(s)"),
+        ("failing/sliceincrement/002", "no FLAIR series"),
+        ("failing/sliceorientation/001", "no FLAIR series"),
+        ("../dcm_qa/In/Orientation/ax/axasc36", "no FLAIR series"),
+        ("../dcm_qa_enh/In/Philips", "no FLAIR series"),
+        ("../dcm_qa_enh/In/Siemens/XA10", "no FLAIR series"),
     ],
 )
 def test_real_headers(folder: str, says: str) -> None:

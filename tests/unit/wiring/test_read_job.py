@@ -30,7 +30,7 @@ from support.networks import FakeNetwork
 SIZE = {"slices": 14, "rows": 48, "columns": 48}
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 TAKES = {
-    "pacs": Takes(frozenset({"seg", "sr", "overlay", "ko"})),
+    "pacs": Takes(frozenset({"seg", "sr", "overlay", "summary", "ko"})),
     "archive": Takes(frozenset({"sr"})),
 }
 
@@ -94,7 +94,7 @@ class Node:
         return job, self.read_again(job)
 
     def read_again(self, job):
-        return read_job(self.reader, self.database, self.arrivals, self.store, job.id)
+        return read_job(lambda *_: self.reader, self.database, self.arrivals, self.store, job.id)
 
     def record(self, job, result):
         """As the worker does."""
@@ -119,7 +119,7 @@ class Node:
                 if each.result.kind in (kinds or TAKES["pacs"].kinds):
                     deliveries.delivered(tx, each, at=self.now())
 
-    def next_revision(self, *paths, delivered=("seg", "sr", "overlay", "ko")):
+    def next_revision(self, *paths, delivered=("seg", "sr", "overlay", "summary", "ko")):
         """Receive, read, record, deliver; the job and what its set holds."""
         self.receive(*paths)
         job, result = self.read()
@@ -206,7 +206,7 @@ def report_uid(result):
 def test_a_first_reading_rejects_nothing_and_names_no_predecessor(node, paths):
     _, result = node.next_revision(*paths)
     assert result["status"] == "completed"
-    assert {o["kind"] for o in result["outputs"]} == {"seg", "sr", "overlay"}
+    assert {o["kind"] for o in result["outputs"]} == {"seg", "sr", "overlay", "summary"}
     assert predecessors(node, result) == []
 
 
@@ -222,7 +222,7 @@ def test_another_identity_is_encoded_again_without_a_network(node, paths):
         [x[n] for n in numbers] for x in first["lesions"]
     ]
     assert uids(second).isdisjoint(uids(first))
-    for kind in ("seg", "sr", "overlay"):
+    for kind in ("seg", "sr", "overlay", "summary"):
         for ds in node.objects(second, kind):
             assert (ds.PatientID, str(ds.PatientName)) == ("PAT002", "Roe^Jane")
             assert ds.SeriesDescription.endswith("rev 1, replaces rev 0")
@@ -327,7 +327,7 @@ def test_a_part_of_a_series_is_never_read(node, paths, tmp_path):
     _, second = node.next_revision(*paths[12:])
     assert (second["status"], second["removed"]) == ("rejected", True)
     assert second["reason"] == f"12 {REMOVED}: send the whole series again"
-    assert [o["kind"] for o in second["outputs"]] == ["sr"]
+    assert [o["kind"] for o in second["outputs"]] == ["sr", "summary"]
     assert predecessors(node, second) == []
     change_all(paths, PatientName="Roe^Jane")
     _, third = node.next_revision(*paths)
@@ -404,7 +404,7 @@ def test_a_job_must_have_been_started(node, paths):
     node.receive(*paths)
     for job_id in (1, 7):
         with pytest.raises(InvalidTransition):
-            read_job(node.reader, node.database, node.arrivals, node.store, job_id)
+            read_job(lambda *_: node.reader, node.database, node.arrivals, node.store, job_id)
 
 
 def test_all_objects_of_a_revision_are_sent_under_uids_of_their_own(node, paths):

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,9 +10,9 @@ import pytest
 from msnode.domain import Grid, Prediction, Volume
 from msnode.errors import BundleMissing
 from msnode.preprocess import recipes
-from msnode.settings import ModelSettings, NodeSettings, Settings
+from msnode.settings import ModelSettings, NodeSettings, Settings, with_preset
 from msnode.wiring import reader
-from msnode.wiring.reader import Reader, open_network, read_folder
+from msnode.wiring.reader import Reader, Readers, open_network, read_folder
 from support.dicom_files import flair_series
 
 
@@ -121,3 +123,38 @@ def test_the_reader_opens_networks_as_the_settings_say_and_once(opened, monkeypa
     }
     Reader(settings, cache=tmp_path / "mine").predictor()
     assert opened[Path("/b")].options["cache_dir"] == tmp_path / "mine"
+
+
+@pytest.fixture
+def any_bundle(opened, monkeypatch):
+    """Every folder is a bundle that strips no skull; gives the predictors that are opened."""
+    manifest = {"scope": None, "threshold": 0.5, "min_volume_mm3": 3, "calibration": None}
+    monkeypatch.setattr(reader, "load_bundle", lambda path, _: bundle(path, "flair2d-head-v1", **manifest))
+    return opened
+
+
+def test_readers_keep_the_two_used_last_each_under_its_own_settings(any_bundle, tmp_path):
+    model = ModelSettings(bundle="/usual", preset="standard")
+    settings = Settings(model=model, node=NodeSettings(data_dir=tmp_path))
+    readers = Readers(settings)
+    usual = readers()
+    assert readers("/usual") is usual
+    assert readers(None, "standard") is usual
+    fast, best = readers(None, "fast"), readers("/other", "best")
+    assert (fast.bundle.path, best.bundle.path) == (Path("/usual"), Path("/other"))
+    assert readers(None, "fast") is fast
+    assert readers() is not usual
+    best.predictor()
+    assert any_bundle[Path("/other")].options["preset"] == "best"
+    assert fast._settings.results_digest == with_preset(settings, "fast").results_digest
+    assert fast._settings.results_digest != usual._settings.results_digest
+
+
+def test_the_networks_of_a_reader_that_is_dropped_are_freed(any_bundle, tmp_path):
+    readers = Readers(Settings(node=NodeSettings(data_dir=tmp_path)))
+    networks = []
+    for preset in ("fast", "standard", "best"):
+        networks.append(weakref.ref(readers("/b", preset).predictor()))
+        any_bundle.clear()
+    gc.collect()
+    assert [network() is None for network in networks] == [True, False, False]

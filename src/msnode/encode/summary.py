@@ -1,0 +1,118 @@
+"""The summary page as a Secondary Capture image, for archives and viewers that show only images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from msnode.domain import Output
+from msnode.encode import codes
+from msnode.encode.normalise import tolerant_values
+from msnode.encode.overlay import NOTICE
+from msnode.encode.page import Page, reading_page, rejection_page
+from msnode.encode.picture import set_pixels
+from msnode.encode.provenance import (
+    coded,
+    describe,
+    inherit_lossy_compression,
+    new_object,
+    stamp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from msnode.domain import Findings, Instance, LesionMap, Provenance, SourceVolume
+    from msnode.encode.provenance import ResultIdentity
+
+_KIND = "summary"
+_LONG_TEXT = 1024
+
+
+def encode_summary(
+    source: SourceVolume,
+    lesion_map: LesionMap,
+    findings: Findings,
+    provenance: Provenance,
+    *,
+    mark_below: float,
+    identity: ResultIdentity,
+) -> Output:
+    """Draw the summary page of a reading as one RGB Secondary Capture image (PS3.3 A.8.1).
+
+    It is no slice: it has neither position nor orientation nor Frame of Reference. The page names no
+    patient and no date of acquisition, so Burned In Annotation is NO.
+
+    Args:
+        source: the volume that was read.
+        lesion_map: labels on the grid of `source`, (slice, row, column).
+        findings: one finding a label.
+        provenance: what made the result.
+        mark_below: lesions of lower confidence are marked.
+        identity: what the results of one reading share.
+
+    Returns:
+        An output of kind "summary", alone in its series.
+    """
+    page = reading_page(source, lesion_map, findings, mark_below=mark_below, identity=identity)
+    with tolerant_values():
+        ds = _image_of(page, [f.instance for f in source.frames], provenance, identity)
+        inherit_lossy_compression(ds, source)
+    return Output(kind=_KIND, dataset=ds)
+
+
+def encode_rejection_summary(
+    instances: Sequence[Instance], reason: str, provenance: Provenance, *, identity: ResultIdentity
+) -> Output:
+    """Draw the page that says, in large words, that a study was not read: no count, no volume.
+
+    Args:
+        instances: what was looked at, at least one.
+        reason: why nothing was read, without patient data.
+        provenance: what made the decision.
+        identity: what the results of one refusal share.
+
+    Returns:
+        An output of kind "summary".
+    """
+    page = rejection_page(reason, identity=identity)
+    with tolerant_values():
+        ds = _image_of(page, instances, provenance, identity)
+    return Output(kind=_KIND, dataset=ds)
+
+
+def _image_of(
+    page: Page, instances: Sequence[Instance], provenance: Provenance, identity: ResultIdentity
+) -> Dataset:
+    """The page as an image: SC Equipment, General Image, Image Pixel and SC Image module (PS3.3 C.8.6)."""
+    ds = new_object(SecondaryCaptureImageStorage, _KIND, identity)
+    ds.Modality, ds.ConversionType, ds.ImageType = "OT", "WSD", ["DERIVED", "SECONDARY"]
+    ds.BurnedInAnnotation, ds.BodyPartExamined = "NO", "BRAIN"
+    ds.PatientOrientation = None
+    ds.DerivationDescription = describe(provenance)[:_LONG_TEXT]
+    ds.ImageComments = NOTICE
+    ds.SourceImageSequence = source_instances(instances)
+    for item in ds.SourceImageSequence:
+        item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
+    set_pixels(ds, page.pixels)
+    stamp(ds, _KIND, identity)
+    leave_frame_of_reference(ds)
+    return ds
+
+
+def source_instances(instances: Sequence[Instance]) -> list[Dataset]:
+    """An item for each source instance, once (PS3.3 Table 10-11, SOP Instance Reference)."""
+    items = []
+    for uid, instance in {i.sop_instance_uid: i for i in instances if "SOPInstanceUID" in i.header}.items():
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.sop_class_uid, uid
+        items.append(item)
+    return items
+
+
+def leave_frame_of_reference(ds: Dataset) -> None:
+    """A page lies nowhere in space: without planes, neither object's IOD has a Frame of Reference."""
+    if "FrameOfReferenceUID" in ds:
+        del ds.FrameOfReferenceUID
