@@ -95,17 +95,6 @@
     }
   };
 
-  // The viewer stops at a measurement without a place, such as the count of lesions in the whole brain, and opens
-  // a report at its first measurement: it is given an empty place, and those that have one come first.
-  const withPlace = ({ measurement, SeriesInstanceUID }) => {
-    const isPlaced = ({ coords }) => Boolean(coords[0]?.ValueType);
-    for (const report of services.displaySetService.getDisplaySetsForSeries(SeriesInstanceUID)) {
-      report.measurements?.sort((a, b) => isPlaced(b) - isPlaced(a));
-    }
-    measurement.coords = measurement.coords.length > 0 ? measurement.coords : [{}];
-    return measurement;
-  };
-
   const extension = {
     id: 'msnode',
     preRegistration: ({ servicesManager, commandsManager }) => {
@@ -139,7 +128,6 @@
     customizationService: {
       'ohif.tours': { $set: [] },
       autoCineModalities: { $set: [] }, // the player would hide the notice on overlay and summary
-      onBeforeSRAddMeasurement: { $set: withPlace },
     },
     showStudyList: true,
     maxNumberOfWebWorkers: 2,

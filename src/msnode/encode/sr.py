@@ -79,9 +79,9 @@ def encode_sr(
     if model is None or (findings.lesions and seg is None):
         raise ValueError("a report on a reading needs its model, and the segmentation of its lesions")
     identity = identity or ResultIdentity.of_reading(source, provenance)
-    groups = [_brain_group(findings, seg, form, source, identity)]
+    centres = _Centres(kind, source, identity)
+    groups = [_brain_group(findings, seg, form, source, identity=identity, centres=centres)]
     if seg is not None:
-        centres = _Centres(kind, source, identity)
         groups += [_lesion_group(f, seg, form, source, centres) for f in findings.lesions]
     measurements = container(
         codes.IMAGING_MEASUREMENTS,
@@ -142,7 +142,7 @@ def encode_rejection_sr(
 
 
 class _Centres:
-    """Says where a lesion's centre lies, in the way that the class of the report can.
+    """Says where lesions have their centre, in the way that the class of the report can.
 
     Only Comprehensive 3D SR may hold a point in space (PS3.3 A.35.13.3).
     """
@@ -153,11 +153,13 @@ class _Centres:
         self._frames = source.frames
         self._to_voxels = np.linalg.inv(source.volume.grid.affine)
 
-    def of(self, lesion: Lesion) -> Dataset:
-        """The content item."""
+    def of(self, lesions: Sequence[Lesion]) -> Dataset:
+        """The content item: the mean position of all their voxels."""
+        voxels = [lesion.voxel_count for lesion in lesions]
+        x, y, z = np.average([lesion.centroid_lps_mm for lesion in lesions], axis=0, weights=voxels).tolist()
         if self._in_space:
-            return point_in_space(codes.CENTER, lesion.centroid_lps_mm, self._frame_of_reference)
-        k, row, column, _ = self._to_voxels @ [*lesion.centroid_lps_mm, 1.0]
+            return point_in_space(codes.CENTER, (x, y, z), self._frame_of_reference)
+        k, row, column, _ = self._to_voxels @ [x, y, z, 1.0]
         nearest = min(max(round(k), 0), len(self._frames) - 1)
         return point_in_image(codes.CENTER, float(column), float(row), self._frames[nearest])
 
@@ -167,13 +169,15 @@ def _brain_group(
     seg: Output | None,
     form: SegmentationForm,
     source: SourceVolume,
+    *,
     identity: ResultIdentity,
+    centres: _Centres,
 ) -> Dataset:
     """Count, total volume and the brain's volume (TID 1501).
 
     With lesions it also names all segments and so is a TID 1411 group: validators check every group of a
-    report as TID 1411 once one group references a segment. OHIF shows only numbers without modifiers: count
-    and total volume have none.
+    report as TID 1411 once one group references a segment. OHIF shows only numbers without modifiers, so
+    count and total volume have none, and stops at a group without a place once another has one.
     """
     # with the study: an empty patient ID is shared by many patients
     study_uid = str(identity.header.dataset.StudyInstanceUID)
@@ -193,6 +197,8 @@ def _brain_group(
             text(codes.EQUIVALENT_MEANING, BRAIN_VOLUME_MEANING, MODIFIER),
         ]
         items.append(number(codes.BRAIN_VOLUME, findings.brain_volume_ml, codes.MILLILITRE, of_what))
+    if findings.lesions:
+        items.append(centres.of([f.lesion for f in findings.lesions]))
     return container(codes.MEASUREMENT_GROUP, items, template="1411" if seg is not None else "1501")
 
 
@@ -216,7 +222,7 @@ def _lesion_group(
     ]
     if lesion.confidence is not None:
         items.append(number(codes.CERTAINTY, 100 * lesion.confidence, codes.PERCENT))
-    items.append(centres.of(lesion))
+    items.append(centres.of([lesion]))
     return container(codes.MEASUREMENT_GROUP, items, template="1411")
 
 

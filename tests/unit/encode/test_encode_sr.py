@@ -131,6 +131,16 @@ def test_the_centre_of_a_lesion_is_a_point_in_space(reading):
         assert centre.ReferencedFrameOfReferenceUID == ds.FrameOfReferenceUID
 
 
+def test_the_brain_has_the_centre_of_all_lesions_and_none_without(reading, tmp_path):
+    brain = named(one(report(reading), "126010"), "125007")[0]
+    voxels = np.argwhere(reading.lesion_map.labels > 0)
+    everything = reading.lesion_map.grid.to_lps(voxels).mean(axis=0)
+    assert list(one(brain, "111010").GraphicData) == pytest.approx(everything, abs=1e-3)
+    none = read(flair_series(tmp_path / "none", slices=5, rows=24, columns=24), 0)
+    (empty,) = named(one(report(none), "126010"), "125007")
+    assert named(empty, "111010") == []
+
+
 def in_space(point, image):
     """Where a point of an image lies, LPS mm, by PS3.3 C.7.6.2.1.1 and C.18.6.1.2, and the image's normal."""
     plane, measures = image, image
