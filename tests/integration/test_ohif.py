@@ -135,6 +135,7 @@ def test_a_study_opens_with_its_segments_drawn_where_the_lesions_are(studies, op
 def test_overlay_report_and_summary_open(studies, opened):
     stored = studies["axial"]
     opened.open_study(stored.study)
+    opened.wait_for_segments(len(stored.reading.findings.lesions))  # until then they would be laid over it
     k = stored.fullest()
     overlay = stored.results["overlay"][k]
     opened.open_series("MS AI OVERLAY", str(overlay.SeriesInstanceUID))
@@ -158,7 +159,9 @@ def test_overlay_report_and_summary_open(studies, opened):
 
     wait_until(summary_is_shown, what="summary", timeout_s=20)
     opened.keep("axial-summary")
-    opened.open_series("MS AI REPORT", stored.reading.source.series.series_instance_uid)
+    # Points in space are shown over any series that has their frame of reference.
+    source = stored.reading.source.series.series_instance_uid
+    opened.open_series("MS AI REPORT", source, str(overlay.SeriesInstanceUID))
     count = len(stored.reading.findings.lesions) + 1  # and the place of them all
     wait_until(lambda: len(opened.points()) == count, what="the measurements of the report")
     drawn = opened.points()

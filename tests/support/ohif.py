@@ -20,7 +20,7 @@ from support.environment import ROOT, missing, peer
 from support.peers import OrthancPeer, free_port, listens, running
 
 _BUILD = ROOT / ".cache" / "ohif"
-_WAIT_MS = 90_000
+_WAIT_MS = 60_000
 _ARGUMENTS = (
     "--no-sandbox",
     "--use-angle=swiftshader",
@@ -64,10 +64,10 @@ class Viewer:
         self._open(f"{self.url}/viewer?StudyInstanceUIDs={study_uid}")
         self._wait("viewport?.getImageIds?.().length && viewport.getCornerstoneImage?.()")
 
-    def open_series(self, description: str, shows: str) -> None:
-        """Double-click a series in the list, and wait until the viewport shows an instance of it."""
+    def open_series(self, description: str, *shows: str) -> None:
+        """Double-click a series in the list, and wait until an image is shown that bears one of the UIDs."""
         self.page.locator("[data-cy=studyBrowser-panel]").get_by_text(description, exact=True).dblclick()
-        self._wait(f"viewport?.getCornerstoneImage?.()?.imageId.includes('{shows}')")
+        self._wait(f"{list(shows)}.some(uid => viewport?.getCornerstoneImage?.()?.imageId.includes(uid))")
 
     def wait_for_segments(self, count: int) -> list[str]:
         """The labels in the list of segments, once there are so many."""
