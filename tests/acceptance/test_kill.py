@@ -52,7 +52,7 @@ def _one_result_set(orthanc, node: Node, study: str, files: list[Path]) -> None:
     database.close()
     assert set(objects) == set(written)
     kinds = Counter(row.kind for row in written.values())
-    assert kinds == {"seg": 1, "sr": 1, "overlay": len(files)}
+    assert kinds == {"seg": 1, "sr": 1, "overlay": len(files), "summary": 1}
     assert delivered == {"committed": len(written)}
     for uid, row in written.items():
         stored = pydicom.dcmread(io.BytesIO(objects[uid]))

@@ -39,12 +39,12 @@ def test_the_result_says_what_was_found_and_made(read_twice):
     )
     assert {"name", "version", "sha256"} <= result["model"].keys()
     assert result["scope"]["kind"] in {"in scope", "warning"}
-    assert set(result["scope"]["sentences"]) <= set(result["warnings"])
+    assert set(result["scope"]["sentences"]) <= set(result["remarks"])
     for lesion in result["lesions"]:
         assert {"spread", "confidence", "low_confidence"} <= lesion.keys()
     assert {"select", "volume", "preprocess", "segment", "measure", "encode"} <= result["timings_s"].keys()
     kinds = [o["kind"] for o in result["outputs"]]
-    assert kinds == ["seg", "sr"] + ["overlay"] * len(phantom.volume.data)
+    assert kinds == ["seg", "sr"] + ["overlay"] * len(phantom.volume.data) + ["summary"]
     for output in result["outputs"]:
         dataset = pydicom.dcmread(folder / "a" / output["path"])
         assert dataset.SOPInstanceUID == output["sop_instance_uid"]

@@ -84,7 +84,7 @@ def count(node: Node, pacs: OrthancPeer, studies: Sequence[str], slices: int) ->
     problems += [
         f"job {j['id']}: {kinds[j['id'], kind]} {kind} instead of {n}"
         for j in jobs
-        for kind, n in {"sr": 1, "seg": 1, "overlay": slices}.items()
+        for kind, n in {"sr": 1, "seg": 1, "overlay": slices, "summary": 1}.items()
         if kinds[j["id"], kind] != n
     ]
     if set(states) - {"delivered", "committed"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,4 +69,4 @@ def _thickness(frame: Frame) -> float | None:
         thickness = float(_find(frame, "PixelMeasuresSequence", "SliceThickness"))
     except (TypeError, ValueError):
         return None
-    return thickness if thickness > 0 else None
+    return thickness if 0 < thickness < math.inf else None

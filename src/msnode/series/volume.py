@@ -15,6 +15,7 @@ import numpy as np
 
 from msnode.domain import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
+from msnode.series.header import drop_malformed
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
 from msnode.series.planes import number, planes_of, text
 from msnode.series.stack import Stack, arrange
@@ -29,7 +30,7 @@ _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID
 
 
 def read_instance(path: Path, digest: str | None = None) -> Instance:
-    """Read a file's header, without pixel data.
+    """Read a file's header, without pixel data; what is malformed in it counts as absent.
 
     Args:
         path: a DICOM file (PS3.10).
@@ -39,6 +40,7 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
         NotReadable: not DICOM, cut off inside the header, or without the UIDs that name an instance.
     """
     header = read_file(path, header_only=True)
+    drop_malformed(header)
     uids = {keyword: text(header, keyword) for keyword in _UIDS}
     for keyword, uid in uids.items():
         if not uid:

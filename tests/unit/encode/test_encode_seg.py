@@ -283,8 +283,9 @@ def test_a_map_on_another_grid_is_refused(tmp_path):
         encode_seg(reading.source, moved, reading.findings, provenance())
 
 
-def test_a_missing_slice_thickness_does_not_matter(tmp_path):
-    paths = flair_series(tmp_path / "in", slices=5, rows=20, columns=20, SliceThickness=None)
+@pytest.mark.parametrize("thickness", [None, "inf", "0"])
+def test_a_slice_thickness_that_says_nothing_does_not_matter(tmp_path, thickness):
+    paths = flair_series(tmp_path / "in", slices=5, rows=20, columns=20, SliceThickness=thickness)
     seg = check_read_back(read(paths, 2), tmp_path)
     assert float(seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness) == 6.0
 
