@@ -9,12 +9,13 @@ import pytest
 from pydicom import Dataset
 from scipy import ndimage
 
-from msnode.encode import codes, to_bytes
+from msnode.encode import codes, encode_rejection, to_bytes
+from msnode.series.volume import read_instance
 from support.dicom_files import flair_series
 from support.heads import head, head_series
 from support.ohif import Viewer, astray, coloured, letterboxed, likeness, viewer
 from support.peers import orthanc, wait_until
-from support.readings import Read, read
+from support.readings import Read, provenance, read
 
 pytestmark = pytest.mark.peer
 
@@ -171,9 +172,18 @@ def test_overlay_report_and_summary_open(studies, opened):
     assert opened.complaints() == []
 
 
+NAMES = {"GB18030": "王^小东", "ISO_IR 144": "Люксембург^Роза", "ISO_IR 100": "Buc^Jérôme"}
+
+
 @pytest.mark.usefixtures("studies")
-def test_names_are_shown_in_their_own_letters(opened):
+def test_names_are_shown_in_their_own_letters(archive, opened, tmp_path):
+    for code, name in NAMES.items():  # the archive has the node's answer alone, not the source
+        folder = tmp_path / code
+        paths = flair_series(folder, slices=2, patient_id=code, patient_name=name, SpecificCharacterSet=code)
+        instances = [read_instance(path) for path in paths]
+        for output in encode_rejection(instances, "too few slices", provenance(model=None)):
+            archive.request("POST", "/instances", to_bytes(output))
     listed = opened.open_list()
     opened.keep("list")
-    assert "山田, 太郎" in listed
-    assert "الجنيد, عمر" in listed
+    for name in (*NAMES.values(), "山田^太郎", "الجنيد^عمر"):
+        assert name.replace("^", ", ") in listed
