@@ -262,7 +262,7 @@ def _series_number(instance: Instance) -> int | None:
     value = instance.header.get("SeriesNumber")
     try:
         return int(value) if value not in (None, "") else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

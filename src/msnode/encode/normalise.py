@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,7 +243,7 @@ def _copy(source: Dataset, tag: BaseTag, target: Dataset, defects: list[str], *,
     except _UNREADABLE:
         defects.append(f"{_name(tag)} cannot be read: left out")
         return
-    if vr == "SQ" or _is_legal(value, vr, keyword):
+    if vr == "SQ" or (_is_legal(value, vr, keyword) and _is_writable(tag, vr, value)):
         target.add(DataElement(tag, vr, value))
     elif at_root and keyword in _KEPT_THOUGH_ILLEGAL:
         target.add(DataElement(tag, vr, value))
@@ -263,6 +264,7 @@ def _copied_value(value: Any, vr: str, defects: list[str]) -> Any:
         return value
     # str() also makes a person's name forget the bytes of its old character set
     text = str(value).replace("\0", "")
+    text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that no decoder took are lone surrogates
     return text.strip() if vr in _PATTERNS else text
 
 
@@ -284,6 +286,19 @@ def _is_legal(value: Any, vr: str, keyword: str) -> bool:
     if keyword in _ENUMERATED:
         return bool(_ENUMERATED[keyword].fullmatch(value))
     return vr in _TEXT_VRS or (bool(_PATTERNS[vr].fullmatch(value)) and _is_on_calendar(value, vr))
+
+
+def _is_writable(tag: BaseTag, vr: str, value: Any) -> bool:
+    """Whether a value is of a type that its value representation has, where no pattern says so."""
+    if vr in _PATTERNS or vr in _TEXT_VRS:
+        return True
+    holder = Dataset()
+    try:
+        holder.add(DataElement(tag, vr, value))
+        dcmwrite(BytesIO(), holder, implicit_vr=False, little_endian=True)
+    except (*_UNREADABLE, OSError, struct.error):
+        return False
+    return True
 
 
 def _is_on_calendar(value: str, vr: str) -> bool:

@@ -136,7 +136,7 @@ def instance_numbers(source: SourceVolume) -> list[int]:
     for k, frame in enumerate(source.frames):
         try:
             number = int(frame.instance.header.get("InstanceNumber") or 0)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = 0
         order.append((number, frame.frame_number, k))
     ranks = {entry: rank for rank, entry in enumerate(sorted(order), start=1)}

@@ -159,7 +159,7 @@ def _filing(header: Dataset) -> Filing:
 def _frame_count(header: Dataset) -> int:
     try:
         return min(max(1, int(header.get("NumberOfFrames") or 1)), _MOST_FRAMES)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 1
 
 

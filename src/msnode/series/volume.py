@@ -114,9 +114,11 @@ def _no_mosaic(series: Series) -> None:
 
 
 def _one_matrix(series: Series) -> None:
-    sizes = {(int(i.header.Rows), int(i.header.Columns)) for i in series.instances}
+    sizes = {(number(i.header, "Rows"), number(i.header, "Columns")) for i in series.instances}
+    if any(None in size for size in sizes):
+        raise NotAVolume("Rows or Columns is missing or no number: each slice needs both")
     if len(sizes) != 1:
-        listed = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes))
+        listed = ", ".join(f"{rows:.0f} x {columns:.0f}" for rows, columns in sorted(sizes))
         raise NotAVolume(f"several matrix sizes ({listed}): all slices need one")
 
 

@@ -176,6 +176,30 @@ def test_values_of_another_kind_than_the_dictionary_says_do_no_harm():
     assert "RequestAttributesSequence" not in clean
 
 
+def test_a_nested_value_of_another_type_is_emptied():
+    ds = header()
+    coded = Dataset()
+    coded.CodeValue = "C1"
+    with tolerant_values():
+        coded.add(DataElement(Tag("SelectorULValue"), "UL", "many"))  # text where numbers belong
+    request = Dataset()
+    request.RequestedProcedureCodeSequence = [coded]
+    ds.RequestAttributesSequence = [request]
+    clean = normalise(ds)
+    (kept,) = clean.dataset.RequestAttributesSequence[0].RequestedProcedureCodeSequence
+    assert (kept.CodeValue, kept.SelectorULValue) == ("C1", None)
+    assert "SelectorULValue (0072,0078) is not a legal value: emptied" in clean.defects
+    assert clean.identity_digest
+
+
+def test_text_that_no_character_set_has_can_still_be_written():
+    ds = header()
+    ds.StudyDescription = "MR \udcff head"
+    clean = normalise(ds)
+    assert clean.dataset.StudyDescription == "MR ? head"
+    assert clean.identity_digest
+
+
 def test_a_wrong_character_set_is_named_and_does_not_fail():
     source = header(PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100")
     raw = BytesIO()
