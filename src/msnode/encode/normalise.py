@@ -90,7 +90,7 @@ INHERITED = (
 it was. Another value of one of them is a changed identity, and results under the old one are wrong."""
 
 _KEPT_THOUGH_ILLEGAL = {"StudyInstanceUID", "FrameOfReferenceUID"}
-"""References must name what the source names, legal or not."""
+"""References must name what the source names, legal or not, as long as it can be written."""
 
 _PATTERNS = {
     "CS": re.compile(r"[A-Z0-9 _]{0,16}"),
@@ -245,7 +245,7 @@ def _copy(source: Dataset, tag: BaseTag, target: Dataset, defects: list[str], *,
         return
     if vr == "SQ" or (_is_legal(value, vr, keyword) and _is_writable(tag, vr, value)):
         target.add(DataElement(tag, vr, value))
-    elif at_root and keyword in _KEPT_THOUGH_ILLEGAL:
+    elif at_root and keyword in _KEPT_THOUGH_ILLEGAL and str(value).isascii():
         target.add(DataElement(tag, vr, value))
         defects.append(f"{_name(tag)} is not a legal {vr}: kept, because references need it")
     elif not at_root or keyword in REQUIRED_EMPTY:

@@ -124,7 +124,7 @@ def _one_matrix(series: Series) -> None:
 
 def _one_frame_of_reference(series: Series) -> None:
     uids = {text(instance.header, "FrameOfReferenceUID") for instance in series.instances}
-    if "" in uids:
+    if not all(uid and uid.isascii() for uid in uids):
         raise NotAVolume("no Frame of Reference UID: results could not be placed on the images")
     if len(uids) > 1:
         raise NotAVolume(f"{len(uids)} Frames of Reference: the slices of a volume need one")

@@ -129,6 +129,14 @@ def test_an_illegal_study_uid_is_kept_and_named():
     assert any("StudyInstanceUID" in d and "kept" in d for d in clean.defects)
 
 
+def test_a_uid_in_letters_that_no_uid_has_is_left_out():
+    ds = header()
+    ds.FrameOfReferenceUID = "\ufffd\ufffd"
+    clean = normalise(ds)
+    assert "FrameOfReferenceUID" not in clean.dataset
+    assert clean.identity_digest
+
+
 def test_an_empty_accession_number_stays_empty_and_is_no_defect():
     clean = normalise(header(AccessionNumber=""))
     assert not clean.dataset.AccessionNumber
