@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from msnode import faults
+from msnode import crash_points
 from msnode.record import schema
 from msnode.record.database import Database
 from support.heads import head_series, study_of
@@ -25,7 +25,7 @@ max_s = 1
 """
 # An archive reports once: what a kill before keeps from happening has runs of its own.
 LATER = {"commitment-noted", "report-received", "report-noted"}
-STEPS = set(faults.POINTS) - LATER
+STEPS = set(crash_points.POINTS) - LATER
 
 
 def _send(files: list[Path], port: int, restarted: RestartedNode) -> None:

@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from msnode.domain import Volume
+from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError, ModelError
 from msnode.preprocess import recipes, steps
 from msnode.preprocess.brain import Extractor

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-from msnode.domain import Output
+from msnode.domain.provenance import Output
 from msnode.encode import (
     ResultIdentity,
     ResultRules,

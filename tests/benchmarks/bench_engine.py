@@ -23,7 +23,7 @@ import psutil
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
 from benchmarks.memory import peaks_below
-from msnode.domain import Grid, Prepared, Volume
+from msnode.domain.imaging import Grid, Prepared, Volume
 from msnode.preprocess import recipes
 from msnode.preprocess.brain import LearnedBrain
 from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle

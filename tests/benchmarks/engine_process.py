@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from msnode import runtime
-from msnode.domain import Grid, Prepared, Volume
-from msnode.lesions import find_lesions
+from msnode.domain.imaging import Grid, Prepared, Volume
+from msnode.measure.lesions import find_lesions
 from msnode.preprocess import recipes
 from msnode.preprocess.brain import LearnedBrain
+from msnode.segment import runtime
 from msnode.segment.bundle import load_bundle
 from msnode.segment.predict import Predictor
 

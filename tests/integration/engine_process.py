@@ -12,8 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
-from msnode import engine as engine_module
-from msnode.engine import Engine, QueueSlots
+from msnode.engine import engine as engine_module
+from msnode.engine.engine import Engine, QueueSlots
 from msnode.errors import ConfigurationError
 
 REFUSED = 3

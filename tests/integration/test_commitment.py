@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy as sa
 from pydicom.uid import MRImageStorage
 
-from msnode.arrival import Arrival
-from msnode.association import DicomAddress
-from msnode.commitment import Reference, Report, Request
 from msnode.deliver import dicom
 from msnode.deliver.destination import RetryPolicy
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination
 from msnode.deliver.dicomweb import DicomWebDestination
+from msnode.dicom.association import DicomAddress
+from msnode.dicom.commitment import Reference, Report, Request
+from msnode.domain.arrivals import Arrival
 from msnode.receive.ledger import MemoryLedger
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
@@ -22,11 +22,11 @@ from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.record.deliveries import DeliveryState, Result, Takes, Verify
 from msnode.record.jobs import JobState
-from msnode.reporter import CommitmentDesk, Reporter
-from msnode.sender import Sender
 from msnode.series.pixels import same_image
+from msnode.services.answer_commitments import CommitmentDesk, Reporter
+from msnode.services.confirm_storage import Reports, Verifier
+from msnode.services.send_results import Sender
 from msnode.store import Blob, Store
-from msnode.verifier import Reports, Verifier
 from support.commitment_peer import (
     commitment_pacs,
     kept,

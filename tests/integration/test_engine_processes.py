@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msnode.engine import Engine, create_tables
+from msnode.engine.engine import Engine, create_tables
 from msnode.errors import OutOfResources
 from msnode.record.database import Database, upgrade
 from support.postgres import postgres_server

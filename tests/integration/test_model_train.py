@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 import torch
 
-from msnode.domain import Grid, Prepared
+from msnode.domain.imaging import Grid, Prepared
 from msnode.evaluate import metrics
 from msnode.preprocess import recipes
 from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from msnode import connections
+from msnode.engine import connections
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
 from msnode.record import schema

@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from msnode.domain import LOW_QUALITY, OUTSIDE_SCOPE
+from msnode.domain.findings import LOW_QUALITY, OUTSIDE_SCOPE
 from msnode.encode import (
     REPORT_KINDS,
     Replaced,

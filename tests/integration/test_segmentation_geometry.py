@@ -13,10 +13,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from msnode.domain import Findings, LesionMap, SourceVolume, Volume
+from msnode.domain.findings import Findings, LesionMap
+from msnode.domain.imaging import SourceVolume, Volume
 from msnode.encode import encode_probability, encode_seg, to_bytes
-from msnode.lesions import find_lesions
 from msnode.measure.burden import measure
+from msnode.measure.lesions import find_lesions
 from msnode.series.volume import to_volume
 from support.dicom_files import change, enhanced_flair, flair_series
 from support.readings import MODEL, provenance, series_of

@@ -17,8 +17,8 @@ from pydicom.tag import Tag
 from msnode.encode import ResultRules, to_bytes
 from msnode.encode.kinds import KIND_NUMBERS
 from msnode.errors import NotReadable
-from msnode.pipeline import read_study
-from msnode.reading import ReadingRules
+from msnode.reading.outcome import ReadingRules
+from msnode.reading.pipeline import read_study
 from msnode.segment.bundle import Scope
 from msnode.series.select import SelectionRules
 from msnode.series.volume import group_series, read_instance

@@ -10,10 +10,10 @@ from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 
-from msnode import commitment
-from msnode.association import COMMITMENT, FIND, VERIFICATION, Context
-from msnode.commitment import Reference, Report, Request
 from msnode.deliver.dicom import CONTEXT_OF_KIND
+from msnode.dicom import commitment
+from msnode.dicom.association import COMMITMENT, FIND, VERIFICATION, Context
+from msnode.dicom.commitment import Reference, Report, Request
 from support.peers import answering_scp
 
 _N_ACTION_RSP = "N_ACTION_RSP"

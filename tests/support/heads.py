@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 
 from msnode.demo.phantom import make_patient
-from msnode.domain import Volume
+from msnode.domain.imaging import Volume
 from support.dicom_files import flair_series
 
 

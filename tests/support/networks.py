@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msnode.domain import Prediction, Volume
+from msnode.domain.imaging import Prediction, Volume
 
 LARGE, SMALL = (slice(4, 6), slice(20, 24), slice(20, 25)), (slice(8, 9), slice(30, 32), slice(10, 12))
 

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from msnode.domain import (
-    Findings,
-    LesionMap,
-    ModelIdentity,
-    Output,
-    Provenance,
-    Series,
-    SourceVolume,
-    Volume,
-)
+from msnode.domain.findings import Findings, LesionMap
+from msnode.domain.imaging import Series, SourceVolume, Volume
+from msnode.domain.provenance import ModelIdentity, Output, Provenance
 from msnode.encode import ResultRules, encode_results
-from msnode.lesions import find_lesions
 from msnode.measure.burden import measure
+from msnode.measure.lesions import find_lesions
 from msnode.series.volume import group_series, read_instance, to_volume
 
 MODEL = ModelIdentity(name="flair-unet", version="1.2.3", sha256="ab" * 32)

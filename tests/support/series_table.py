@@ -19,7 +19,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from msnode.domain import Instance, Selection, Series
+from msnode.domain.imaging import Instance, Selection, Series
 from msnode.series.select import select
 
 TABLE = Path(__file__).resolve().parents[1] / "unit" / "series" / "series_table.csv"

@@ -47,7 +47,7 @@ def segment(
     """
     settings = with_preset(load_settings(config), preset)
     _check_empty(out)
-    from msnode.resultset import write_refusal  # noqa: PLC0415 - as below
+    from msnode.reading.result_set import write_refusal  # noqa: PLC0415 - as below
     from msnode.wiring.reader import read_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
 
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -21,17 +21,17 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from msnode import faults
-from msnode.association import COMMITMENT, FIND, Context, EchoResult, echo, open_association
+from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
+from msnode.dicom.association import COMMITMENT, FIND, Context, EchoResult, echo, open_association
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from msnode.association import Answer, DicomAddress, Found, OpenAssociation
-    from msnode.commitment import Report, Request, TakeReport
     from msnode.deliver.destination import ResultObject
+    from msnode.dicom.association import Answer, DicomAddress, Found, OpenAssociation
+    from msnode.dicom.commitment import Report, Request, TakeReport
 
 log = structlog.get_logger()
 
@@ -165,7 +165,7 @@ class DicomDestination:
             if lost is None:
                 try:
                     results.append(_result(each, association.store(each.path)))
-                    faults.reach("object-sent", each.sop_instance_uid)
+                    crash_points.reach("object-sent", each.sop_instance_uid)
                     continue
                 except PeerUnreachable as error:
                     lost = error

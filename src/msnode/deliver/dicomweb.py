@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import urllib3
 
-from msnode import faults
-from msnode.association import Answer, Found
+from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
 from msnode.deliver.dicom import outcome_of
+from msnode.dicom.association import Answer, Found
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from msnode.commitment import Request, TakeReport
     from msnode.deliver.destination import ResultObject
+    from msnode.dicom.commitment import Request, TakeReport
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class DicomWebDestination:
                     except PeerUnreachable as error:
                         lost = error
                         result = replace(result, text=str(error))
-                    faults.reach("object-sent", each.sop_instance_uid)
+                    crash_points.reach("object-sent", each.sop_instance_uid)
                 results.append(result)
                 log.info(
                     "object sent", destination=self.name, sop_instance_uid=each.sop_instance_uid,

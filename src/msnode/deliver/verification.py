@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from msnode.association import Answer, Found
+from msnode.dicom.association import Answer, Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from contextlib import AbstractContextManager
 
-    from msnode.commitment import Request, TakeReport
+    from msnode.dicom.commitment import Request, TakeReport
 
 
 class Line(Protocol):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msnode.association import DicomAddress, echo
 from msnode.demo.processes import (
     LOOPBACK,
     check_alive,
@@ -20,6 +19,7 @@ from msnode.demo.processes import (
     running,
     wait_until_ready,
 )
+from msnode.dicom.association import DicomAddress, echo
 from msnode.errors import PeerUnreachable, ProcessDied, Transient
 
 if TYPE_CHECKING:

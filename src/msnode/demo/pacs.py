@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from msnode.association import DicomAddress, echo
 from msnode.demo import archive
 from msnode.demo.processes import LOOPBACK, free_port, running, wait_until_ready
+from msnode.dicom.association import DicomAddress, echo
 from msnode.errors import PeerUnreachable, Transient
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from msnode.demo.planting import choose_sites, draw
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.train.anatomy import make_tissue, smooth_field
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from msnode.association import Context, DicomAddress, open_association
+from msnode.dicom.association import Context, DicomAddress, open_association
 from msnode.errors import Transient
 
 _CALLING_AE = "DEMOSCANNER"

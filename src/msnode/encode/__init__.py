@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from msnode.domain import Findings, Instance, LesionMap, Output, Provenance, SourceVolume
+    from msnode.domain.findings import Findings, LesionMap
+    from msnode.domain.imaging import Instance, SourceVolume
+    from msnode.domain.provenance import Output, Provenance
 
 __all__ = [
     "REPORT_KINDS",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydicom.sr.coding import Code
 
-    from msnode.domain import Frame
+    from msnode.domain.imaging import Frame
 
 CONTAINS = "CONTAINS"
 CONTEXT = "HAS OBS CONTEXT"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from msnode.domain import Grid, LesionMap, SourceVolume
+    from msnode.domain.findings import LesionMap
+    from msnode.domain.imaging import Grid, SourceVolume
 
 _MIDDLE = (0.25, 0.75)
 """The part of the stack from which slices without lesions are shown."""

@@ -13,17 +13,17 @@ from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, Obse
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, SegmentationStorage
 
-from msnode.domain import Output
+from msnode.dicom.uids import EQUIPMENT
+from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.kinds import SERIES_DESCRIPTIONS
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.provenance import ResultIdentity, stamp
-from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from msnode.domain import Provenance
+    from msnode.domain.provenance import Provenance
     from msnode.encode.provenance import Replaced, SentObject
 
 _KIND = "ko"

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from msnode.domain import Output
+from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.picture import BLACK, WHITE, draw_slice, font, grey_levels, set_pixels
@@ -24,14 +24,16 @@ from msnode.encode.provenance import (
     reference,
     stamp,
 )
-from msnode.lesions import is_uncertain
+from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from msnode.domain import Findings, Frame, LesionMap, Provenance, SourceVolume
+    from msnode.domain.findings import Findings, LesionMap
+    from msnode.domain.imaging import Frame, SourceVolume
+    from msnode.domain.provenance import Provenance
     from msnode.encode.planes import Plane
 
 NOTICE = "AI result, not verified"

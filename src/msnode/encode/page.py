@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from msnode.dicom.uids import EQUIPMENT
 from msnode.encode import codes
 from msnode.encode.key_slices import choose, draw_key_slices, plane_name
 from msnode.encode.normalise import legal_value
 from msnode.encode.overlay import NOTICE, instance_numbers
 from msnode.encode.picture import BLACK, WHITE, font, showable
-from msnode.identity import EQUIPMENT
-from msnode.lesions import is_uncertain
+from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from msnode.domain import Finding, Findings, LesionMap, SourceVolume
+    from msnode.domain.findings import Finding, Findings, LesionMap
+    from msnode.domain.imaging import SourceVolume
     from msnode.encode.provenance import ResultIdentity
 
 SIZE = (1240, 1754)

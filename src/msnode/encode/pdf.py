@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import EncapsulatedPDFStorage
 
-from msnode.domain import Output
+from msnode.dicom.uids import EQUIPMENT
+from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.page import reading_page, rejection_page
 from msnode.encode.provenance import coded, new_object, stamp
 from msnode.encode.summary import leave_frame_of_reference, source_instances
-from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from msnode.domain import Findings, Instance, LesionMap, SourceVolume
+    from msnode.domain.findings import Findings, LesionMap
+    from msnode.domain.imaging import Instance, SourceVolume
     from msnode.encode.page import Page
     from msnode.encode.provenance import ResultIdentity
 

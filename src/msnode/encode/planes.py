@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from msnode.domain import Frame
+    from msnode.domain.imaging import Frame
 
 
 @dataclass(frozen=True)

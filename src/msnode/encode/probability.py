@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from msnode.domain import Output, Provenance, SourceVolume
+    from msnode.domain.imaging import SourceVolume
+    from msnode.domain.provenance import Output, Provenance
 
 
 def encode_probability(

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from msnode.dicom.uids import EQUIPMENT, derive_uid
 from msnode.encode import codes
 from msnode.encode.kinds import KIND_NUMBERS, SERIES_DESCRIPTIONS
 from msnode.encode.normalise import legal_value, normalise
 from msnode.encode.planes import is_enhanced
-from msnode.identity import EQUIPMENT, derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from pydicom.sr.coding import Code
 
-    from msnode.domain import Frame, Instance, Provenance, SourceVolume
+    from msnode.domain.imaging import Frame, Instance, SourceVolume
+    from msnode.domain.provenance import Provenance
     from msnode.encode.normalise import NormalisedHeader
 
 _FIRST_SERIES_NUMBER = 9800

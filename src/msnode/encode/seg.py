@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msnode.dicom.uids import derive_uid
 from msnode.encode import codes
 from msnode.encode.frames import binary_frames, label_frames
 from msnode.encode.kinds import segment_number
 from msnode.encode.provenance import ResultIdentity
 from msnode.encode.segmentation import Content, Segment, segmentation
-from msnode.identity import derive_uid
-from msnode.lesions import is_uncertain
+from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
-    from msnode.domain import Finding, Findings, LesionMap, Output, Provenance, SourceVolume
+    from msnode.domain.findings import Finding, Findings, LesionMap
+    from msnode.domain.imaging import SourceVolume
+    from msnode.domain.provenance import Output, Provenance
     from msnode.encode.kinds import SegmentationForm
 
 _KIND = "seg"

@@ -12,19 +12,20 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
-from msnode.domain import Output
+from msnode.dicom.uids import EQUIPMENT
+from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.planes import plane_of
 from msnode.encode.provenance import coded, inherit_lossy_compression, new_object, reference, stamp
-from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydicom.sr.coding import Code
 
-    from msnode.domain import ModelIdentity, SourceVolume
+    from msnode.domain.imaging import SourceVolume
+    from msnode.domain.provenance import ModelIdentity
     from msnode.encode.frames import Frames
     from msnode.encode.planes import Plane
     from msnode.encode.provenance import ResultIdentity

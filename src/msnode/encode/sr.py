@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.domain import LOW_QUALITY, OUTSIDE_SCOPE, Output
+from msnode.dicom.uids import derive_uid
+from msnode.domain.findings import LOW_QUALITY, OUTSIDE_SCOPE
+from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.content import (
     CONTEXT,
@@ -28,8 +30,7 @@ from msnode.encode.kinds import segment_number
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.provenance import ResultIdentity, describe
 from msnode.encode.sr_document import document
-from msnode.identity import derive_uid
-from msnode.lesions import is_uncertain
+from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.sr.coding import Code
 
-    from msnode.domain import Finding, Findings, Instance, Lesion, Provenance, SourceVolume
+    from msnode.domain.findings import Finding, Findings, Lesion
+    from msnode.domain.imaging import Instance, SourceVolume
+    from msnode.domain.provenance import Provenance
     from msnode.encode.kinds import SegmentationForm
 
 NOT_VERIFIED = "Result of an algorithm, not verified by a physician."

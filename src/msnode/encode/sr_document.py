@@ -9,18 +9,18 @@ from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
+from msnode.dicom.uids import EQUIPMENT
 from msnode.encode import codes
 from msnode.encode.content import CONTEXT, MODIFIER, code, container, text, uidref, written_as_is
 from msnode.encode.kinds import REPORT_KINDS
 from msnode.encode.provenance import new_object, series_uid_of, stamp
-from msnode.identity import EQUIPMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydicom.uid import UID
 
-    from msnode.domain import Instance
+    from msnode.domain.imaging import Instance
     from msnode.encode.provenance import ResultIdentity
 
 SR_CLASSES: Mapping[str, UID] = MappingProxyType({

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from msnode.domain import Output
+from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.overlay import NOTICE
@@ -24,7 +24,9 @@ from msnode.encode.provenance import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msnode.domain import Findings, Instance, LesionMap, Provenance, SourceVolume
+    from msnode.domain.findings import Findings, LesionMap
+    from msnode.domain.imaging import Instance, SourceVolume
+    from msnode.domain.provenance import Provenance
     from msnode.encode.provenance import ResultIdentity
 
 _KIND = "summary"

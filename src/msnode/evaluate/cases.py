@@ -10,7 +10,8 @@ from msnode.evaluate.pictures import choose_pictures
 from msnode.evaluate.slices import count_voxels
 
 if TYPE_CHECKING:
-    from msnode.domain import LesionMap, Volume
+    from msnode.domain.findings import LesionMap
+    from msnode.domain.imaging import Volume
     from msnode.evaluate.lesionwise import LesionMatch
     from msnode.evaluate.metrics import Scores
     from msnode.evaluate.pictures import Picture

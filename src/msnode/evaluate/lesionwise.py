@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from msnode.domain import LesionMap
+    from msnode.domain.findings import LesionMap
 
 ENOUGH_OVERLAP = 0.10
 """The stricter criterion of a match: a tenth of the lesion's own voxels."""

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msnode.domain import Volume
+from msnode.domain.imaging import Volume
 from msnode.evaluate.lesionwise import ENOUGH_OVERLAP, match_lesions, shares
 from msnode.evaluate.surface import surface_distances
-from msnode.lesions import find_lesions
+from msnode.measure.lesions import find_lesions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msnode.domain import LesionMap
+    from msnode.domain.findings import LesionMap
     from msnode.evaluate.lesionwise import LesionMatch
 
 

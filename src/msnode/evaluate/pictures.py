@@ -10,7 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from msnode.domain import Grid, LesionMap, Volume
+    from msnode.domain.findings import LesionMap
+    from msnode.domain.imaging import Grid, Volume
 
 WITH_TRUTH = 3
 """Slices shown of a scan with an expert's mask: those with most lesion."""

@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from msnode.domain import Grid
+    from msnode.domain.imaging import Grid
 
 _PERCENTILE = 95
 _FACES = ndimage.generate_binary_structure(3, 1)

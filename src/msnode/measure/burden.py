@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from msnode.domain import Finding, Findings
-from msnode.identity import derive_uid
+from msnode.dicom.uids import derive_uid
+from msnode.domain.findings import Finding, Findings
 
 if TYPE_CHECKING:
-    from msnode.domain import Lesion, LesionMap
+    from msnode.domain.findings import Lesion, LesionMap
 
 
 def measure(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from msnode.domain import Prediction, Prepared, Volume
+from msnode.domain.imaging import Prediction, Prepared, Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

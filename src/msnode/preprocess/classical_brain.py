@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from msnode.domain import Volume
+from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError, ProcessDied
 from msnode.preprocess.brain import BRAIN
 from msnode.preprocess.steps import finite

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from msnode.domain import Volume
+from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError, NotAVolume
 from msnode.preprocess.steps import finite
 

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from msnode.domain import Volume
+    from msnode.domain.imaging import Volume
 
 SMALLEST_ML, LARGEST_ML = 700.0, 2000.0
 """Adult brains with their ventricles lie well inside: 1.17-1.85 l in the 13 expert masks at hand. Less is a

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.domain import Prepared, Volume
+from msnode.domain.imaging import Prepared, Volume
 from msnode.errors import OutsideModelScope, RecipeMismatch
 from msnode.preprocess import steps
 from msnode.preprocess.normalise import brain_unit_range

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import NotAVolume
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from msnode import commitment
+from msnode.dicom import commitment
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
 
-    from msnode.commitment import Report, Request
+    from msnode.dicom.commitment import Report, Request
 
 
 class Commitment(Protocol):

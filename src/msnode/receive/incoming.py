@@ -16,8 +16,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from msnode.dicom.uids import is_own
 from msnode.errors import NotReadable
-from msnode.identity import is_own
 from msnode.receive.elements import part_of_header
 
 if TYPE_CHECKING:

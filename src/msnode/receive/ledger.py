@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from msnode.arrival import Arrival, AssociationFacts
+    from msnode.domain.arrivals import Arrival, AssociationFacts
 
 
 class Ledger(Protocol):

@@ -23,8 +23,9 @@ from pynetdicom import AE, _config, evt, sop_class
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from msnode import commitment, faults
-from msnode.arrival import AssociationFacts
+from msnode import crash_points
+from msnode.dicom import commitment
+from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
 from msnode.receive.commitment import answer_report, answer_request
 from msnode.receive.guard import GuardedServer, Limits, admits, end_waiting
@@ -251,7 +252,7 @@ class Receiver:
             association_id=facts.association_id,
             state="released" if released else "interrupted",
         )
-        faults.reach("association-ended")
+        crash_points.reach("association-ended")
         try:
             self._spool.ledger.association_closed(
                 facts.association_id, released=released, at=datetime.now(UTC)

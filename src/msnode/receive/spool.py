@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import structlog
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
-from msnode import faults
-from msnode.arrival import Arrival, AssociationFacts
+from msnode import crash_points
+from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.errors import MsnodeError, NotReadable, OutOfResources
 from msnode.receive.command import file_meta
+from msnode.receive.group_commit import Together
 from msnode.receive.incoming import read_filing, read_filing_of_file, valid_uid
-from msnode.receive.together import Together
 from msnode.store import Blob
 
 if TYPE_CHECKING:
@@ -162,11 +162,11 @@ class Spool:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Class UID in data set differs from command"))
         if filing.sop_instance_uid != request.sop_instance_uid:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Instance UID in data set differs from command"))
-        faults.reach("instance-read", filing.study_instance_uid)
+        crash_points.reach("instance-read", filing.study_instance_uid)
         meta = file_meta(filing.sop_class_uid, filing.sop_instance_uid, syntax)
         blob = Blob(_PREAMBLE, meta, request.data)
         self._keep(blob, _arrival(blob.digest, filing, syntax, facts))
-        faults.reach("instance-recorded", filing.study_instance_uid)
+        crash_points.reach("instance-recorded", filing.study_instance_uid)
 
     def _keep(self, blob: Blob, arrival: Arrival) -> None:
         """Store and record; until then the version with which it has to be compared may change."""
@@ -176,7 +176,7 @@ class Spool:
                 self._store.put(blob)
 
         self._store.put(blob)
-        faults.reach("instance-stored", arrival.study_instance_uid)
+        crash_points.reach("instance-stored", arrival.study_instance_uid)
         while (known := self._together.add(arrival, keep_bytes)) is not None:
             if not self._shows_the_same(known, blob.digest):
                 self.ledger.refuse(arrival, known, drop_bytes=lambda: self._store.remove(blob.digest))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from msnode import commitment
-from msnode.commitment import reason_text
+from msnode.dicom import commitment
+from msnode.dicom.commitment import reason_text
 from msnode.record import audit, deliveries, jobs, schema
 from msnode.record.deliveries import DeliveryState
 from msnode.record.jobs import JobState
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
-    from msnode.commitment import Report
+    from msnode.dicom.commitment import Report
     from msnode.record.database import Transaction
     from msnode.record.deliveries import Delivery
 

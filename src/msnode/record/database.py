@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from msnode import connections
+from msnode.engine import connections
 from msnode.errors import ConfigurationError, OutOfResources
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from msnode.record.studies import study_lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from msnode.arrival import Arrival
+    from msnode.domain.arrivals import Arrival
     from msnode.record.database import Transaction
 
 _I = schema.instance

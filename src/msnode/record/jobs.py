@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from msnode.domain import PassedOver
+    from msnode.domain.imaging import PassedOver
     from msnode.record.database import Transaction
 
 

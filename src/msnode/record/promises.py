@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from msnode import commitment
-from msnode.commitment import Reference, Report, Request
+from msnode.dicom import commitment
+from msnode.dicom.commitment import Reference, Report, Request
 from msnode.record import audit, schema
 from msnode.record.database import insert, lock
 from msnode.record.studies import study_lock

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from msnode.arrival import SeriesArrivals, StudyArrivals
+from msnode.domain.arrivals import SeriesArrivals, StudyArrivals
 from msnode.record import schema
 from msnode.record.jobs import JobState
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import msnode
-from msnode.domain import ModelIdentity
+from msnode.domain.provenance import ModelIdentity
 from msnode.errors import BundleCorrupt, BundleMissing, RecipeMismatch
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special
 
-from msnode.domain import LesionMap
+from msnode.domain.findings import LesionMap
 from msnode.errors import ConfigurationError
 from msnode.segment.bundle import Calibration
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from msnode.domain import Lesion
+    from msnode.domain.findings import Lesion
 
 _NEAREST_TO_CERTAIN = 1e-3
 """Mean probabilities are kept so far from 0 and 1, where the logit has no value."""

@@ -16,7 +16,7 @@ from scipy import ndimage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from msnode.domain import Prepared
+    from msnode.domain.imaging import Prepared
 
 _BRAIN, _VENTRICLES = 1, 2
 """Labels of `Prepared.brain`."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from msnode.domain import Prediction
+from msnode.domain.imaging import Prediction
 from msnode.errors import ConfigurationError, RecipeMismatch
-from msnode.runtime import open_runtime
+from msnode.segment.runtime import open_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from msnode.domain import Prepared
-    from msnode.runtime import Runtime
+    from msnode.domain.imaging import Prepared
     from msnode.segment.bundle import Bundle
+    from msnode.segment.runtime import Runtime
 
 PRESETS = ("fast", "standard", "best")
 """The first fold; all folds; all folds with the mirror images that the bundle declares."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from msnode.domain import OUTSIDE_SCOPE
+from msnode.domain.findings import OUTSIDE_SCOPE
 from msnode.errors import OutsideModelScope
 from msnode.segment.contrast import not_a_flair
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-    from msnode.domain import Grid, Prepared
+    from msnode.domain.imaging import Grid, Prepared
     from msnode.segment.bundle import IntensityHistogram, Scope
 
 IN_SCOPE: Literal["in scope"] = "in scope"

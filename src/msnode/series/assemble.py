@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from msnode.arrival import SeriesArrivals, StudyArrivals
+    from msnode.domain.arrivals import SeriesArrivals, StudyArrivals
 
 _EVEN_RELATIVE, _EVEN_MM = 0.05, 0.1
 

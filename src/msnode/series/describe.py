@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.uid import UID, MRImageStorage
 
+from msnode.dicom.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
+from msnode.dicom.uids import is_own
 from msnode.errors import NotAVolume
-from msnode.identity import is_own
 from msnode.series import words as vocabulary
-from msnode.series.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
 
 if TYPE_CHECKING:
     import re
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-    from msnode.domain import Series
-    from msnode.series.planes import Plane
+    from msnode.dicom.planes import Plane
+    from msnode.domain.imaging import Series
 
 
 _DERIVED_TYPES = {

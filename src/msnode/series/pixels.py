@@ -25,8 +25,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from msnode.dicom.planes import frame_count, number, text
 from msnode.errors import NotAVolume, NotReadable, OutOfResources
-from msnode.series.planes import frame_count, number, text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from msnode.domain import FLAIR, PassedOver, Selection
+from msnode.domain.imaging import FLAIR, PassedOver, Selection
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.describe import Description, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msnode.domain import Series
+    from msnode.domain.imaging import Series
 
 
 Kind = Literal["axial-2d", "3d", "other-2d"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from msnode.series.planes import Plane
+    from msnode.dicom.planes import Plane
 
 MIN_SLICES = 3
 """Fewer slices cannot show that their distance is regular."""

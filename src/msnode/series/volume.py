@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.domain import Grid, Instance, Series, SourceVolume, Volume
+from msnode.dicom.header import drop_malformed
+from msnode.dicom.planes import number, planes_of, text
+from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
-from msnode.series.header import drop_malformed
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
-from msnode.series.planes import number, planes_of, text
 from msnode.series.stack import Stack, arrange
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import ConfigurationError
 from msnode.preprocess import recipes, steps
 from msnode.segment.bundle import file_digest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from msnode.domain import Prepared
+    from msnode.domain.imaging import Prepared
     from msnode.preprocess.brain import Extractor
     from msnode.train.cases import Case
     from msnode.train.recipe import TrainingRecipe

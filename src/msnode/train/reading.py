@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from msnode.domain import Volume
+from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError
 from msnode.evaluate.cases import CaseResult
-from msnode.lesions import find_lesions
+from msnode.measure.lesions import find_lesions
 from msnode.preprocess import recipes
 from msnode.preprocess.brain import LearnedBrain
 from msnode.segment.bundle import BRAIN, file_digest, load_bundle
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from msnode.domain import Prepared
+    from msnode.domain.imaging import Prepared
     from msnode.preprocess.brain import Extractor
     from msnode.segment.bundle import Bundle
     from msnode.train.cases import Case

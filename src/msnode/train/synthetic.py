@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.train.anatomy import make_tissue, smooth_field
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from msnode.domain import Lesion, Prepared
+    from msnode.domain.findings import Lesion
+    from msnode.domain.imaging import Prepared
     from msnode.preprocess.brain import LearnedBrain
     from msnode.train.cases import Case
     from msnode.train.recipe import TrainingRecipe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from msnode import faults
+from msnode import crash_points
 from msnode.errors import OutOfResources
 from msnode.record import jobs
 from msnode.record.database import lock
@@ -19,8 +19,8 @@ from msnode.series.assemble import Timers, assess
 from msnode.wiring.routing import queue
 
 if TYPE_CHECKING:
-    from msnode.arrival import StudyArrivals
-    from msnode.engine import Engine
+    from msnode.domain.arrivals import StudyArrivals
+    from msnode.engine.engine import Engine
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
     from msnode.settings import Settings
@@ -86,7 +86,7 @@ class Assembler:
             log.warning("could not look around", error=error)
 
     def _queue(self, study: StudyArrivals, why: str) -> None:
-        faults.reach("study-complete", study.study_instance_uid)
+        crash_points.reach("study-complete", study.study_instance_uid)
         decision = self._router.decide(study.study_instance_uid, datetime.now(UTC))
         with self._database.write() as tx:
             # An instance that comes now is read with the study, or finds it queued and makes a revision.
@@ -96,7 +96,7 @@ class Assembler:
                 return
             moved = queue(tx, job, decision, at=datetime.now(UTC), why=why)
             self._dispatch(tx, moved)
-        faults.reach("study-queued", study.study_instance_uid)
+        crash_points.reach("study-queued", study.study_instance_uid)
         log.info(
             "study complete", job_id=job.id, study_instance_uid=study.study_instance_uid, state=moved.state
         )

@@ -15,7 +15,7 @@ from msnode.record.jobs import Priority
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from msnode.engine import Engine
+    from msnode.engine.engine import Engine
     from msnode.record.database import Database, Transaction
     from msnode.record.jobs import Job
     from msnode.record.promises import OpenReport

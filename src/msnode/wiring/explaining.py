@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from msnode.domain import FLAIR, PassedOver
-from msnode.identity import is_own
-from msnode.routing import Rule, StudyFacts, decide
+from msnode.dicom.uids import is_own
+from msnode.domain.imaging import FLAIR, PassedOver
+from msnode.routing.rules import Rule, StudyFacts, decide
 from msnode.series.volume import group_series
 from msnode.wiring.folder import instances_below
 from msnode.wiring.routing import check_routing, geometry_of, selection_of
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from msnode.domain import Selection, Series
-    from msnode.routing import Missed
+    from msnode.domain.imaging import Selection, Series
+    from msnode.routing.rules import Missed
     from msnode.settings import Settings
 
 

@@ -10,7 +10,7 @@ from msnode.series.volume import read_instance
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from msnode.domain import Instance
+    from msnode.domain.imaging import Instance
 
 _PREAMBLE = 128
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msnode.errors import BundleMissing, ConfigurationError
-from msnode.runtime import choose_device
 from msnode.segment.bundle import builtin_folder, find_bundle
+from msnode.segment.runtime import choose_device
 
 if TYPE_CHECKING:
     from msnode.settings import Settings

@@ -13,23 +13,23 @@ import structlog
 import msnode
 from msnode import logs
 from msnode.deliver.destination import RetryPolicy
-from msnode.engine import Engine, QueueSlots, create_tables
+from msnode.engine.engine import Engine, QueueSlots, create_tables
 from msnode.errors import OutOfResources
 from msnode.record import work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.record.retention import remove_old
-from msnode.reporter import Reporter
-from msnode.sender import Sender
+from msnode.services.answer_commitments import Reporter
+from msnode.services.confirm_storage import Verifier
+from msnode.services.read_jobs import InferenceChild, Limits, Worker
+from msnode.services.send_results import Sender
 from msnode.store import Store
-from msnode.verifier import Verifier
 from msnode.wiring.assembling import Assembler
 from msnode.wiring.destinations import destinations, reporting_addresses, takes, verifiable
 from msnode.wiring.dispatch import Dispatcher, insistent
 from msnode.wiring.model import check_model
 from msnode.wiring.routing import Router, check_routing, rules_of
 from msnode.wiring.supervisor import Process, StopSignal, supervise
-from msnode.worker import InferenceChild, Limits, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

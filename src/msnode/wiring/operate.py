@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from msnode.engine import Engine
+from msnode.engine.engine import Engine
 from msnode.errors import InvalidTransition
 from msnode.record import administration, jobs
 from msnode.record.jobs import JobState

@@ -9,15 +9,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msnode
-from msnode import faults
-from msnode.domain import Provenance
+from msnode import crash_points
+from msnode.domain.provenance import Provenance
 from msnode.errors import AmbiguousSelection, InvalidTransition, NotReadable
-from msnode.pipeline import read_study
 from msnode.preprocess import recipes
 from msnode.preprocess.brain import LearnedBrain
-from msnode.reading import ReadingRules
+from msnode.reading.outcome import ReadingRules
+from msnode.reading.pipeline import read_study
+from msnode.reading.result_set import describe, read_result, write_result_set
 from msnode.record import jobs
-from msnode.resultset import describe, read_result, write_result_set
 from msnode.segment.bundle import BRAIN, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.series.volume import group_series
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from msnode.domain import Prediction, Prepared, Series
+    from msnode.domain.imaging import Prediction, Prepared, Series
     from msnode.encode import Replaced
     from msnode.preprocess.brain import Extractor
-    from msnode.reading import Former, Reading
+    from msnode.reading.outcome import Former, Reading
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
     from msnode.record.jobs import Job
@@ -142,7 +142,7 @@ class Reader:
         replaced: Sequence[Replaced] = (),
         asked_for: bool = False,
     ) -> Reading:
-        """Read one study; see `domain.Provenance` and `pipeline.read_study` for the arguments."""
+        """Read one study; see `Provenance` and `reading.pipeline.read_study` for the arguments."""
         provenance = Provenance(
             started_at=started_at,
             revision=revision,
@@ -214,15 +214,15 @@ def read_job(
         raise InvalidTransition(f"there is no job {job_id}")
     key = f"job-{job.id}-{job.revision}"
     if not store.has_set(key):
-        faults.reach("reading-began", job.study_instance_uid)
+        crash_points.reach("reading-began", job.study_instance_uid)
         reader = readers(job.bundle, job.preset)
         reading = _read(reader, database, arrivals, store, job)
         if not reading.outputs:
             return describe(reading, ())
         with store.new_set(key) as folder:
             write_result_set(reading, folder)
-            faults.reach("result-written", job.study_instance_uid)
-        faults.reach("result-committed", job.study_instance_uid)
+            crash_points.reach("result-written", job.study_instance_uid)
+        crash_points.reach("result-committed", job.study_instance_uid)
     return read_result(store.set_path(key)) | {"result_set": key}
 
 

@@ -10,10 +10,10 @@ from msnode.deliver.destination import RetryPolicy
 from msnode.receive.guard import Limits, Peer
 from msnode.receive.scp import Receiver, sop_class_uids
 from msnode.receive.spool import Spool
-from msnode.reporter import CommitmentDesk
 from msnode.series.pixels import same_image
+from msnode.services.answer_commitments import CommitmentDesk
+from msnode.services.confirm_storage import Reports
 from msnode.settings import DicomDestination
-from msnode.verifier import Reports
 from msnode.wiring.destinations import reporting_addresses
 
 if TYPE_CHECKING:

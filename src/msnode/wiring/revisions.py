@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from pydicom import dcmread
 
 from msnode.encode import REPORT_KINDS, Replaced, SentObject, normalise
+from msnode.reading.result_set import read_former, read_result
 from msnode.record import deliveries, jobs
 from msnode.record.deliveries import DeliveryState
-from msnode.resultset import read_former, read_result
 from msnode.series.volume import group_series, read_instance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from msnode.domain import Series
-    from msnode.reading import Former
+    from msnode.domain.imaging import Series
+    from msnode.reading.outcome import Former
     from msnode.record.arrivals import StoredInstance
     from msnode.record.database import Transaction
     from msnode.record.deliveries import Result

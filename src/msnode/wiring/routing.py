@@ -6,14 +6,14 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from msnode.domain import FLAIR
+from msnode.domain.imaging import FLAIR
 from msnode.errors import ModelError, NotReadable
 from msnode.record import jobs
 from msnode.record.arrivals import Arrivals
 from msnode.record.jobs import JobState, Priority
 from msnode.record.studies import calling_aes, one_digest_a_series
-from msnode.routing import Decision, Geometry, StudyFacts, decide
-from msnode.routing_file import read_rules
+from msnode.routing.file import read_rules
+from msnode.routing.rules import Decision, Geometry, StudyFacts, decide
 from msnode.segment.bundle import find_bundle
 from msnode.series.describe import describe
 from msnode.series.select import SelectionRules, select
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from msnode.domain import Instance, Selection, Series
+    from msnode.domain.imaging import Instance, Selection, Series
     from msnode.record.database import Database, Transaction
     from msnode.record.jobs import Job
-    from msnode.routing import Rule
+    from msnode.routing.rules import Rule
     from msnode.settings import Settings
     from msnode.store import Store
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from msnode.association import COMMITMENT, FIND, VERIFICATION, DicomAddress
 from msnode.deliver.destination import Outcome, ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination, outcome_of
+from msnode.dicom.association import COMMITMENT, FIND, VERIFICATION, DicomAddress
 from support.dicom_files import change, flair_series
 from support.peers import answering_scp
 

@@ -7,7 +7,7 @@ from pydicom.uid import MRImageStorage
 
 from msnode.demo.patient import study_uid, write_series
 from msnode.demo.phantom import SLICE_THICKNESS_MM, Phantom, PlantedLesion
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msnode.association import DicomAddress
 from msnode.demo import node
 from msnode.demo.node import Node, wait_for_results
 from msnode.demo.patient import write_series
 from msnode.demo.phantom import Phantom
 from msnode.demo.run import run_demo
-from msnode.domain import Grid, Volume
+from msnode.dicom.association import DicomAddress
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import ConfigurationError, PeerUnreachable, ProcessDied
 from msnode.settings import load_settings
 

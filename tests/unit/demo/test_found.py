@@ -7,7 +7,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from msnode.demo.found import compare, read_seg
 from msnode.demo.phantom import Phantom, PlantedLesion
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import NotAVolume
 
 SHAPE = (5, 16, 16)

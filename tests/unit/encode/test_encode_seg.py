@@ -8,7 +8,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from msnode.domain import Findings, Grid, LesionMap
+from msnode.domain.findings import Findings, LesionMap
+from msnode.domain.imaging import Grid
 from msnode.encode import encode_seg, to_bytes
 from msnode.encode.codes import lesion_colour
 from msnode.encode.kinds import segment_number

@@ -7,7 +7,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from msnode.domain import LOW_QUALITY, OUTSIDE_SCOPE, Output, SourceVolume
+from msnode.dicom.uids import derive_uid
+from msnode.domain.findings import LOW_QUALITY, OUTSIDE_SCOPE
+from msnode.domain.imaging import SourceVolume
+from msnode.domain.provenance import Output
 from msnode.encode import (
     REPORT_KINDS,
     ResultRules,
@@ -17,7 +20,6 @@ from msnode.encode import (
     to_bytes,
 )
 from msnode.encode.provenance import series_uid_of
-from msnode.identity import derive_uid
 from support.dicom_files import change, enhanced_flair, flair_series
 from support.readings import MARK_BELOW, provenance, read, series_of
 

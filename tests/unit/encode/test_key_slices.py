@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from msnode.domain import Grid
+from msnode.domain.imaging import Grid
 from msnode.encode.key_slices import choose, draw_key_slices, edge_letters, plane_name
 from support.dicom_files import flair_series
 from support.readings import read

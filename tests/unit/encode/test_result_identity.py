@@ -2,9 +2,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from msnode.dicom.uids import derive_uid
 from msnode.encode import ResultIdentity
 from msnode.encode.kinds import KIND_NUMBERS
-from msnode.identity import derive_uid
 from support.dicom_files import change_all, flair_series
 from support.readings import MODEL, provenance, read
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from msnode.domain import Grid, LesionMap, Volume
+from msnode.domain.findings import LesionMap
+from msnode.domain.imaging import Grid, Volume
 from msnode.evaluate.cases import CaseResult
 from msnode.evaluate.evaluation import About
-from msnode.lesions import find_lesions
+from msnode.measure.lesions import find_lesions
 
 SHAPE = (10, 48, 40)
 GRID = Grid(SHAPE, np.diag([6.0, 1.0, 1.0, 1.0])[:, [2, 1, 0, 3]])

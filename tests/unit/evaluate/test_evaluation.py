@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.evaluate.evaluation import evaluate_cases
 from unit.evaluate.scans import GRID, SPOTS, STRAY, about, result, six
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.evaluate.lesionwise import LesionMatch, MatchedLesion, match_lesions, shares
-from msnode.lesions import find_lesions
+from msnode.measure.lesions import find_lesions
 
 SHAPE = (5, 30, 30)
 GRID = Grid(SHAPE, np.diag([5.0, 1.0, 1.0, 1.0]))

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 from sklearn import metrics as sklearn
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.evaluate import metrics
-from msnode.lesions import find_lesions
+from msnode.measure.lesions import find_lesions
 
 GRID = Grid((4, 12, 12), np.diag([5.0, 1.0, 1.0, 1.0]))
 

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from msnode.cli import model_evaluate
-from msnode.domain import ModelIdentity
+from msnode.domain.provenance import ModelIdentity
 from msnode.errors import ConfigurationError
 from msnode.train import cases as training_cases
 from msnode.train import reading

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from msnode.domain import Grid, LesionMap, Volume
+from msnode.domain.findings import LesionMap
+from msnode.domain.imaging import Grid, Volume
 from msnode.evaluate.pictures import choose_pictures
 
 SHAPE = (12, 30, 40)

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 from scipy import ndimage
 
-from msnode.domain import Grid
+from msnode.domain.imaging import Grid
 from msnode.evaluate.surface import surface_distances
 
 SPACING = (6.5, 0.9, 1.1)

@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from msnode.domain import Grid, Lesion, LesionMap
-from msnode.identity import derive_uid
+from msnode.dicom.uids import derive_uid
+from msnode.domain.findings import Lesion, LesionMap
+from msnode.domain.imaging import Grid
 from msnode.measure.burden import measure
 
 GRID = Grid(shape=(2, 2, 2), affine=np.eye(4))

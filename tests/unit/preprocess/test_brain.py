@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import ndimage
 
-from msnode.domain import Grid, Prediction, Prepared, Volume
+from msnode.domain.imaging import Grid, Prediction, Prepared, Volume
 from msnode.preprocess import steps
 from msnode.preprocess.brain import LearnedBrain, clean, stripped_brain
 from msnode.train.cases import read_nifti

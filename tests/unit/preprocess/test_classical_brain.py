@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import ConfigurationError, NotAVolume, ProcessDied
 from msnode.preprocess import classical_brain as classical
 from msnode.preprocess import steps

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.preprocess.quality import judge_brain
 
 SPACING = (6.0, 2.0, 2.0)

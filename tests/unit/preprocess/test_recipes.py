@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from msnode.domain import Grid, Prepared, Volume
+from msnode.domain.imaging import Grid, Prepared, Volume
 from msnode.errors import NotAVolume, OutsideModelScope, RecipeMismatch
 from msnode.preprocess import recipes, steps
 

@@ -3,8 +3,8 @@
 import pytest
 from pydicom.uid import MRImageStorage
 
-from msnode.association import COMMITMENT, VERIFICATION, Context
-from msnode.commitment import PROCESSING_FAILURE, Reference, Report, Request
+from msnode.dicom.association import COMMITMENT, VERIFICATION, Context
+from msnode.dicom.commitment import PROCESSING_FAILURE, Reference, Report, Request
 from msnode.receive.commitment import MemoryCommitment
 from msnode.receive.guard import Peer
 from msnode.receive.ledger import MemoryLedger

@@ -10,7 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from msnode.arrival import AssociationFacts
+from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import OutOfResources
 from msnode.receive.intake import StoreRequest
 from msnode.receive.ledger import MemoryLedger

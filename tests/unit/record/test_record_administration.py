@@ -1,6 +1,6 @@
 import pytest
 
-from msnode.domain import PassedOver
+from msnode.domain.imaging import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import administration, deliveries, jobs, work
 from msnode.record.deliveries import DeliveryState

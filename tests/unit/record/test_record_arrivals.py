@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from msnode.arrival import AssociationFacts
+from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import OutOfResources
 from msnode.record import audit, schema
 from msnode.record.arrivals import Arrivals

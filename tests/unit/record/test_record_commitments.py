@@ -5,7 +5,7 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from msnode.commitment import Reference, Report
+from msnode.dicom.commitment import Reference, Report
 from msnode.record import audit, commitments, deliveries, jobs, schema, work
 from msnode.record.commitments import State, Took
 from msnode.record.deliveries import DeliveryState, Takes, Verify

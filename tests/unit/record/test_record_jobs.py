@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from msnode.domain import PassedOver
+from msnode.domain.imaging import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import administration, jobs
 from msnode.record.jobs import TRANSITIONS, JobState

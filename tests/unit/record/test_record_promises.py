@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from msnode import commitment
-from msnode.association import DicomAddress
-from msnode.commitment import Reference, Request, read_report
 from msnode.deliver.destination import RetryPolicy
+from msnode.dicom import commitment
+from msnode.dicom.association import DicomAddress
+from msnode.dicom.commitment import Reference, Request, read_report
 from msnode.errors import OutOfResources
 from msnode.record import promises, schema
-from msnode.reporter import CommitmentDesk, Reporter
+from msnode.services.answer_commitments import CommitmentDesk, Reporter
 from msnode.store import Blob, Store
 from support.peers import answering_scp, free_port
 

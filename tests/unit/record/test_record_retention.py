@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from msnode.commitment import Reference, Request
+from msnode.dicom.commitment import Reference, Request
 from msnode.errors import OutOfResources
 from msnode.record import audit, deliveries, jobs, schema
 from msnode.record.deliveries import Takes, Verify

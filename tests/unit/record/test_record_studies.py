@@ -1,4 +1,4 @@
-from msnode.arrival import AssociationFacts
+from msnode.domain.arrivals import AssociationFacts
 from msnode.record import deliveries
 from msnode.record.studies import calling_aes, destinations_of, one_digest_a_series
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from msnode.domain import Grid, Lesion, LesionMap
+from msnode.domain.findings import Lesion, LesionMap
+from msnode.domain.imaging import Grid
 from msnode.errors import ConfigurationError
 from msnode.segment.bundle import Calibration
 from msnode.segment.confidence import confidence, fit_calibration, with_confidence

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from msnode.domain import Grid, Prepared
+from msnode.domain.imaging import Grid, Prepared
 from msnode.preprocess import recipes
 from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle
 from msnode.segment.contrast import ContrastRatios, contrast_ratios, not_a_flair

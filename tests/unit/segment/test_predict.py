@@ -12,14 +12,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from msnode.domain import Grid, Prepared
+from msnode.domain.imaging import Grid, Prepared
 from msnode.errors import ConfigurationError, RecipeMismatch
 from msnode.preprocess import recipes
-from msnode.runtime import OpenVinoRuntime, TorchRuntime
 from msnode.segment import predict
 from msnode.segment.bundle import load_bundle
 from msnode.segment.nnunet import build_network
 from msnode.segment.predict import Predictor, tile_starts, tile_weight
+from msnode.segment.runtime import OpenVinoRuntime, TorchRuntime
 from msnode.train.export import export_nnunet
 
 
@@ -46,7 +46,7 @@ def member_logits(bundle, fold, data, axes):
 def in_float32(monkeypatch):
     """Half precision hides small errors; the tests of the arithmetic do without."""
     runtime = partial(OpenVinoRuntime, precision="f32")
-    monkeypatch.setattr("msnode.runtime.OpenVinoRuntime", runtime)
+    monkeypatch.setattr("msnode.segment.runtime.OpenVinoRuntime", runtime)
 
 
 def nnunet_logits(bundle, folder, values, *, mirrored):
@@ -250,7 +250,7 @@ def test_another_recipes_slices_are_refused(bundle):
 
 
 def test_cuda_where_there_is_none_is_refused(bundle, monkeypatch):
-    monkeypatch.setattr("msnode.runtime.cuda_device_count", lambda: 0)
+    monkeypatch.setattr("msnode.segment.runtime.cuda_device_count", lambda: 0)
     with pytest.raises(ConfigurationError, match="no CUDA device"):
         Predictor(bundle, "cuda")
 

@@ -5,7 +5,7 @@ import pytest
 from pydicom import Dataset
 from scipy.stats import wasserstein_distance
 
-from msnode.domain import Grid, Prepared
+from msnode.domain.imaging import Grid, Prepared
 from msnode.errors import OutsideModelScope
 from msnode.segment.bundle import IntensityHistogram, Scope
 from msnode.segment.scope import (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msnode.arrival import SeriesArrivals, StudyArrivals
+from msnode.domain.arrivals import SeriesArrivals, StudyArrivals
 from msnode.series.assemble import Timers, Verdict, assess, evenly_spaced
 
 START = datetime(2024, 1, 2, 10, 0, tzinfo=UTC)

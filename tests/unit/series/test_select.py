@@ -13,7 +13,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from msnode.domain import FLAIR, Instance, Selection, Series
+from msnode.domain.imaging import FLAIR, Instance, Selection, Series
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.select import SelectionRules, select
 from msnode.series.volume import group_series, read_instance

@@ -6,7 +6,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from msnode.domain import Series
+from msnode.domain.imaging import Series
 from msnode.errors import NotAVolume, NotReadable, OutOfResources, Rejected
 from msnode.series.pixels import codestream_size, decode, same_image
 from msnode.series.volume import group_series, read_instance, to_volume

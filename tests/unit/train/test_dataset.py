@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 from numpy.testing import assert_allclose
 
-from msnode.domain import Grid, Volume
+from msnode.domain.imaging import Grid, Volume
 from msnode.errors import ConfigurationError
 from msnode.train.cases import Case, find_cases
 from msnode.train.dataset import (

@@ -9,16 +9,16 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import RLELossless
 
-from msnode import faults
-from msnode.arrival import Arrival, AssociationFacts
-from msnode.domain import ModelIdentity
+from msnode import crash_points
+from msnode.domain.arrivals import Arrival, AssociationFacts
+from msnode.domain.provenance import ModelIdentity
 from msnode.errors import InvalidTransition, NotReadable, OutOfResources
+from msnode.reading.result_set import read_result
 from msnode.record import deliveries, jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.record.deliveries import DeliveryState, Result, Takes
 from msnode.record.jobs import JobState
-from msnode.resultset import read_result
 from msnode.segment.bundle import Scope
 from msnode.settings import NodeSettings, Settings
 from msnode.store import Blob, Store
@@ -374,7 +374,7 @@ def test_a_committed_set_is_not_written_again(node, paths):
 def test_the_steps_of_a_reading_are_fault_points(node, paths, monkeypatch):
     reached = []
     monkeypatch.setattr(
-        faults, "reach", lambda point, key: reached.append((point, key, node.store.has_set("job-1-0")))
+        crash_points, "reach", lambda point, key: reached.append((point, key, node.store.has_set("job-1-0")))
     )
     node.receive(*paths)
     job, _ = node.read()
@@ -383,7 +383,7 @@ def test_the_steps_of_a_reading_are_fault_points(node, paths, monkeypatch):
     assert reached == steps
     node.read_again(job)
     assert reached == steps
-    assert {point for point, _, _ in steps} <= set(faults.POINTS)
+    assert {point for point, _, _ in steps} <= set(crash_points.POINTS)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

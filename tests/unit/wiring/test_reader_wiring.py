@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from msnode.domain import Grid, Prediction, Volume
+from msnode.domain.imaging import Grid, Prediction, Volume
 from msnode.errors import BundleMissing
 from msnode.preprocess import recipes
 from msnode.settings import ModelSettings, NodeSettings, Settings, with_preset

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from msnode.arrival import Arrival, AssociationFacts
+from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.errors import ConfigurationError
 from msnode.record import administration, jobs
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.record.jobs import JobState, Priority
-from msnode.routing import Decision, Rule
+from msnode.routing.rules import Decision, Rule
 from msnode.series.volume import group_series, read_instance
 from msnode.settings import FolderDestination, NodeSettings, Settings
 from msnode.store import Blob, Store

@@ -1,0 +1,373 @@
+"""Associations that the node opens to a peer (PS3.8 7.1), with pynetdicom's outcomes as msnode errors.
+
+Nothing of pynetdicom leaves this module. Each proposed presentation context names one SOP class and
+one transfer syntax, so that a peer answers every pair by itself. Securing a connection concerns the
+address and `_request` alone: callers pass neither certificates nor sockets.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydicom import Dataset
+from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom import AE, _config, build_context, build_role, evt
+
+from msnode.dicom import commitment
+from msnode.dicom.commitment import ReportServer
+from msnode.errors import AssociationRejected, PeerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pynetdicom.association import Association
+    from pynetdicom.transport import AssociationSocket
+
+    from msnode.dicom.commitment import TakeReport
+
+_config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient data
+_config.LOG_RESPONSE_IDENTIFIERS = False
+_config.STORE_SEND_CHUNKED_DATASET = True  # send a file's data set as it lies there, without decoding it
+
+_CONNECT_S = 5.0
+_NEGOTIATE_S = 15.0
+_ANSWER_S = 120.0
+"""A busy archive may take long to answer one C-STORE."""
+_STALL_S = 60.0
+"""How long one write may wait for a peer that has stopped reading."""
+_REJECTED_TRANSIENT = 2
+"""PS3.8 Table 9-21, result."""
+_PENDING = frozenset({0xFF00, 0xFF01})
+"""More matches follow (PS3.4 Table C.4-1)."""
+
+
+@dataclass(frozen=True)
+class DicomAddress:
+    """Where a peer listens, and the AE title to call it by (PS3.8 9.3.2, called AE title)."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.ae_title} at {self.host}:{self.port}"
+
+
+_YOUNGER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
+"""Names of SOP classes that pydicom's dictionary does not know yet."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One SOP class in one transfer syntax, both as UIDs."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+    def __str__(self) -> str:
+        sop_class = _YOUNGER_CLASSES.get(self.sop_class_uid, UID(self.sop_class_uid).name)
+        return f"{sop_class} in {UID(self.transfer_syntax_uid).name}"
+
+
+VERIFICATION = Context("1.2.840.10008.1.1", ImplicitVRLittleEndian)
+COMMITMENT = Context(commitment.SOP_CLASS_UID, ImplicitVRLittleEndian)
+FIND = Context("1.2.840.10008.5.1.4.1.2.2.1", ImplicitVRLittleEndian)
+"""Study Root Query/Retrieve Information Model - FIND."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The response to one request (PS3.7 9.1).
+
+    Attributes:
+        status: (0000,0900).
+        comment: (0000,0902) in the peer's own words. It may hold anything, names too: for the record
+            and the screen of an administrator, never for a log.
+    """
+
+    status: int
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a peer has of what it was asked for.
+
+    Attributes:
+        sop_instance_uids: the instances that it has.
+        failure: why the answer is not complete; empty where it is.
+    """
+
+    sop_instance_uids: frozenset[str] = frozenset()
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class EchoResult:
+    """What a peer answered to a verification.
+
+    Attributes:
+        status: the C-ECHO status, 0 for success; None where the peer does not offer verification.
+        refusals: contexts that were not accepted, each with the peer's reason.
+        elapsed_s: from the call to the answer, seconds.
+    """
+
+    address: DicomAddress
+    status: int | None
+    refusals: Mapping[Context, str]
+    elapsed_s: float
+
+
+class OpenAssociation:
+    """An association that the peer accepted; made by `open_association`."""
+
+    def __init__(
+        self, address: DicomAddress, association: Association, reports: ReportServer | None = None
+    ) -> None:
+        self.address = address
+        self._association = association
+        self._reports = reports
+        self._accepted = frozenset(
+            Context(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts
+        )
+        self._message_id = 0
+
+    def accepts(self, context: Context) -> bool:
+        """Whether the peer takes this SOP class in this transfer syntax."""
+        return context in self._accepted
+
+    def refusals(self) -> dict[Context, str]:
+        """The proposed contexts that were not accepted, with the peer's reason (PS3.8 Table 9-18)."""
+        reasons = {c.context_id: str(c.status).lower() for c in self._association.rejected_contexts}
+        return {
+            Context(str(c.abstract_syntax), str(c.transfer_syntax[0])): reasons[c.context_id]
+            for c in self._association.requestor.requested_contexts
+            if c.context_id in reasons
+        }
+
+    def echo(self) -> Answer:
+        """C-ECHO (PS3.7 9.1.5).
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._answer(lambda number: self._association.send_c_echo(msg_id=number))
+
+    def store(self, path: Path) -> Answer:
+        """C-STORE (PS3.7 9.1.1) of a DICOM file whose context was accepted, its data set byte for byte.
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._answer(lambda number: self._association.send_c_store(path, msg_id=number))
+
+    def request_commitment(self, request: commitment.Request) -> Answer:
+        """N-ACTION of storage commitment, whose context was accepted (PS3.4 J.3.2).
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._answer(
+            lambda number: self._association.send_n_action(
+                commitment.action_information(request), commitment.REQUEST_ACTION,
+                commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
+            )[0]
+        )  # fmt: skip
+
+    def report_commitment(self, report: commitment.Report) -> Answer:
+        """N-EVENT-REPORT of storage commitment, whose context was accepted (PS3.4 J.3.3).
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._answer(
+            lambda number: self._association.send_n_event_report(
+                commitment.event_information(report), report.event_type,
+                commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
+            )[0]
+        )  # fmt: skip
+
+    def find(self, study_instance_uid: str, series_instance_uid: str) -> Found:
+        """C-FIND (PS3.4 C.4.1), whose context was accepted, of the instances of one series.
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID = study_instance_uid
+        query.SeriesInstanceUID = series_instance_uid
+        query.SOPInstanceUID = ""
+        found: set[str] = set()
+
+        def ask(number: int) -> Dataset:
+            status = Dataset()
+            for status, match in self._association.send_c_find(query, FIND.sop_class_uid, msg_id=number):
+                if match is not None and status.get("Status") in _PENDING:
+                    found.add(str(match.get("SOPInstanceUID", "")))
+            return status
+
+        status = self._answer(ask).status
+        return Found(frozenset(found), f"C-FIND answered with status 0x{status:04X}" if status else "")
+
+    def _answer(self, send: Callable[[int], Dataset]) -> Answer:
+        self._message_id = self._message_id % 65535 + 1
+        if self._reports is not None:
+            self._reports.pause()
+        try:
+            response = send(self._message_id)
+        except RuntimeError:  # pynetdicom's way to say that it is no longer established
+            response = Dataset()
+        if "Status" not in response:
+            # pynetdicom may still count it as established, and a second request would wait in vain
+            self._association.abort()
+            raise PeerUnreachable(f"{self.address}: association lost, or no answer within {_ANSWER_S:.0f} s")
+        return Answer(int(response.Status), str(response.get("ErrorComment", "")))
+
+
+@contextmanager
+def open_association(
+    address: DicomAddress,
+    calling_ae: str,
+    contexts: Sequence[Context],
+    *,
+    reporting: bool = False,
+    take_report: TakeReport | None = None,
+) -> Iterator[OpenAssociation]:
+    """An association with `address`, released at the end of the block; an error in the block just ends it.
+
+    A peer that accepts none of the contexts gives an association that accepts nothing.
+
+    Args:
+        address: the peer.
+        calling_ae: our AE title.
+        contexts: what to propose, at most 128 (PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255).
+        reporting: be the SCP of storage commitment, to report to the peer (role selection, PS3.7 D.3.3.4).
+        take_report: what to do with a report that the peer sends over this association; it is called in
+            another thread.
+
+    Raises:
+        PeerUnreachable: no connection, or the peer closed it or fell silent during negotiation.
+        AssociationRejected: the peer refused the association; the message gives its reason.
+    """
+    entity = _Entity(ae_title=calling_ae)
+    reports = None if take_report is None else ReportServer(take_report)
+    try:
+        association = _request(entity, address, contexts, reporting=reporting, reports=reports)
+        yield OpenAssociation(address, association, reports)
+        if reports is not None:
+            reports.close()
+        if association.is_established:
+            association.release()
+    finally:
+        entity.hang_up()
+
+
+def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = ()) -> EchoResult:
+    """Verify that a peer answers (C-ECHO), and which of `contexts` it would take.
+
+    Raises:
+        PeerUnreachable: as `open_association`.
+        AssociationRejected: as `open_association`.
+    """
+    begin = time.monotonic()
+    proposed = [VERIFICATION, *(c for c in contexts if c != VERIFICATION)]
+    with open_association(address, calling_ae, proposed) as association:
+        status = association.echo().status if association.accepts(VERIFICATION) else None
+        refusals = {c: reason for c, reason in association.refusals().items() if c != VERIFICATION}
+        return EchoResult(address, status, refusals, time.monotonic() - begin)
+
+
+def _request(
+    entity: _Entity,
+    address: DicomAddress,
+    contexts: Sequence[Context],
+    *,
+    reporting: bool,
+    reports: ReportServer | None,
+) -> Association:
+    entity.connection_timeout = _CONNECT_S
+    entity.acse_timeout = _NEGOTIATE_S
+    entity.dimse_timeout = _ANSWER_S
+    entity.network_timeout = _ANSWER_S
+    proposed = [build_context(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts]
+    roles: list[Any] = [build_role(commitment.SOP_CLASS_UID, scp_role=True)] if reporting else []
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, entity.tune), (evt.EVT_DATA_SENT, entity.quicken)]
+    if reports is not None:
+        handlers.append((evt.EVT_CONN_OPEN, lambda event: reports.attach(event.assoc)))
+        handlers.append((evt.EVT_N_EVENT_REPORT, reports.answer))
+    for host in _resolve(address):  # a name may have an address that nobody listens on
+        entity.hang_up()
+        association = entity.associate(
+            host,
+            address.port,
+            contexts=proposed,
+            ae_title=address.ae_title,
+            ext_neg=roles,
+            evt_handlers=handlers,
+        )
+        if association.is_established or association.rejected_contexts:
+            return association
+        answer = association.acceptor.primitive
+        if association.is_rejected and answer is not None:
+            kind = "for now" if answer.result == _REJECTED_TRANSIENT else "permanently"
+            raise AssociationRejected(
+                f"{address} refused the association {kind}: {answer.reason_str.lower()}"
+            )
+        if entity.connected:
+            raise PeerUnreachable(f"{address}: connected, but no association was accepted or refused")
+    raise PeerUnreachable(f"{address}: no connection")
+
+
+class _Entity(AE):
+    """An application entity that keeps hold of its socket, which pynetdicom forgets when something fails."""
+
+    connected = False
+    _connection: socket.socket | None = None
+
+    def _create_socket(self, *args: Any) -> AssociationSocket:
+        transport = super()._create_socket(*args)
+        self._connection = transport.socket
+        return transport
+
+    def tune(self, event: evt.Event) -> None:
+        """Send small PDUs at once, and let no write wait for ever on a peer that has stopped reading."""
+        self.connected = True
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport.socket.settimeout(_STALL_S)
+
+    def quicken(self, event: evt.Event) -> None:
+        """Acknowledge what comes next at once, for what was just sent.
+
+        A peer that gathers small writes (Nagle's algorithm, Orthanc's default) sends the second half of
+        its answer after our acknowledgement, which the kernel holds back for 40 ms. The kernel forgets
+        the option at the next write.
+        """
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            with suppress(OSError):  # closed meanwhile: the next read will say so
+                transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def hang_up(self) -> None:
+        """Close the connection; pynetdicom's thread would wait for a misbehaving peer to do it."""
+        if self._connection is None:
+            return
+        with suppress(OSError):  # the peer was first
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+def _resolve(address: DicomAddress) -> list[str]:
+    """Numeric addresses of the host; pynetdicom takes a name without a dot for IPv6."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PeerUnreachable(f"{address}: host name not resolved ({error.strerror})") from None
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

@@ -1,0 +1,192 @@
+"""The planes of an instance: one for a classic image, one a frame for an Enhanced multi-frame image.
+
+Classic attributes stand at the top of the data set, Enhanced ones in functional groups, per frame or
+shared (PS3.3 C.7.6.16). Nothing is defaulted: what the header does not say is None.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom.config
+from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
+
+from msnode.domain.imaging import Frame
+from msnode.errors import NotAVolume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    from msnode.domain.imaging import Instance
+
+# pydicom's warnings quote the offending value, which may be a name or a birth date
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+# pydicom goes on with half a data set and warns; here a file that is cut off is an error
+warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
+
+ENHANCED_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Where one source frame lies and how its stored values become modality values.
+
+    Attributes:
+        frame: the instance and frame number.
+        position: centre of the first voxel, LPS mm (3), or None.
+        orientation: direction cosines along a row, then along a column, LPS (6), or None.
+        spacing: distance between rows, between columns, mm (2), or None.
+        slope: modality value = slope x stored value + intercept.
+        intercept: see `slope`.
+        contrast: what tells frames at one place apart (attribute name, value).
+    """
+
+    frame: Frame
+    position: NDArray[np.float64] | None
+    orientation: NDArray[np.float64] | None
+    spacing: NDArray[np.float64] | None
+    slope: float
+    intercept: float
+    contrast: tuple[tuple[str, str], ...]
+
+
+def numbers(dataset: Dataset | None, keyword: str, count: int) -> NDArray[np.float64] | None:
+    """The `count` finite numbers of an attribute; None where absent, too few, too many or not numbers."""
+    value = None if dataset is None else raw_value(dataset, keyword)
+    if value is None:
+        return None
+    try:
+        found = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError):
+        return None
+    return found if found.shape == (count,) and bool(np.isfinite(found).all()) else None
+
+
+def number(dataset: Dataset | None, keyword: str) -> float | None:
+    """One finite number, or None."""
+    found = numbers(dataset, keyword, 1)
+    return None if found is None else float(found[0])
+
+
+def raw_value(dataset: Dataset, keyword: str) -> object | None:
+    """An attribute's value; None where it is absent, empty or cannot be parsed."""
+    try:
+        value = dataset.get(keyword)
+    except (ValueError, TypeError, OverflowError, NotImplementedError):
+        return None  # pydicom converts lazily: a malformed value shows only now
+    return None if value in ("", None) else value
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """An attribute as text, values joined by a backslash; empty where absent."""
+    value = raw_value(dataset, keyword)
+    if value is None:
+        return ""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    try:
+        return "\\".join(str(v) for v in value)  # type: ignore[attr-defined]  # MultiValue iterates
+    except TypeError:
+        return str(value)
+
+
+def frame_count(header: Dataset) -> int:
+    """(0028,0008) Number of Frames, 1 where absent."""
+    found = number(header, "NumberOfFrames")
+    return 1 if found is None else max(1, int(found))
+
+
+def is_enhanced(header: Dataset) -> bool:
+    """Whether geometry stands in functional groups."""
+    return header.get("SOPClassUID") in ENHANCED_CLASSES
+
+
+def functional_group(header: Dataset, index: int, sequence: str) -> Dataset | None:
+    """The first item of a functional group macro for frame `index` (from 0): per frame, else shared."""
+    for groups, position in (
+        ("PerFrameFunctionalGroupsSequence", index),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        items = header.get(groups)
+        if not items or position >= len(items):
+            continue
+        macro = items[position].get(sequence)
+        if macro:
+            item: Dataset = macro[0]
+            return item
+    return None
+
+
+def planes_of(instance: Instance) -> tuple[Plane, ...]:
+    """The planes of one instance in frame order.
+
+    Raises:
+        NotAVolume: several frames without the functional groups that would place them.
+    """
+    header = instance.header
+    if not is_enhanced(header):
+        if frame_count(header) > 1:
+            raise NotAVolume(
+                f"{frame_count(header)} frames in a classic image: only Enhanced MR places each frame"
+            )
+        return (_classic_plane(instance),)
+    count = frame_count(header)
+    described = len(header.get("PerFrameFunctionalGroupsSequence") or ())
+    if described != count:
+        raise NotAVolume(
+            f"{described} per-frame functional groups for {count} frames: one each is needed (PS3.3 C.7.6.16)"
+        )
+    return tuple(_enhanced_plane(instance, index) for index in range(count))
+
+
+def _classic_plane(instance: Instance) -> Plane:
+    header = instance.header
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    return Plane(
+        frame=Frame(instance, 1),
+        position=numbers(header, "ImagePositionPatient", 3),
+        orientation=numbers(header, "ImageOrientationPatient", 6),
+        spacing=numbers(header, "PixelSpacing", 2),
+        slope=1.0
+        if slope is None
+        else slope,  # PS3.3 C.8.3.1: without a rescale, stored values are the values
+        intercept=0.0 if intercept is None else intercept,
+        contrast=tuple(
+            (keyword, text(header, keyword))
+            for keyword in ("EchoTime", "TemporalPositionIdentifier", "InversionTime", "ImageType")
+        ),
+    )
+
+
+def _enhanced_plane(instance: Instance, index: int) -> Plane:
+    header = instance.header
+
+    def group(sequence: str) -> Dataset | None:
+        return functional_group(header, index, sequence)
+
+    transformation = group("PixelValueTransformationSequence")
+    slope, intercept = number(transformation, "RescaleSlope"), number(transformation, "RescaleIntercept")
+    contrast = []
+    for sequence, keyword in (
+        ("FrameContentSequence", "StackID"),
+        ("FrameContentSequence", "TemporalPositionIndex"),
+        ("MREchoSequence", "EffectiveEchoTime"),
+        ("MRDiffusionSequence", "DiffusionBValue"),
+        ("MRImageFrameTypeSequence", "FrameType"),
+        ("MRImageFrameTypeSequence", "ComplexImageComponent"),
+    ):
+        item = group(sequence)
+        contrast.append((keyword, "" if item is None else text(item, keyword)))
+    return Plane(
+        frame=Frame(instance, index + 1),
+        position=numbers(group("PlanePositionSequence"), "ImagePositionPatient", 3),
+        orientation=numbers(group("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
+        spacing=numbers(group("PixelMeasuresSequence"), "PixelSpacing", 2),
+        slope=1.0 if slope is None else slope,
+        intercept=0.0 if intercept is None else intercept,
+        contrast=tuple(contrast),
+    )

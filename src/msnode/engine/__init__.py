@@ -1,0 +1,1 @@
+"""The durable-workflow port: what runs next. Importing this package loads no engine."""

@@ -1,0 +1,1 @@
+"""One study becomes one result set."""

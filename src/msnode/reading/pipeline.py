@@ -1,0 +1,290 @@
+"""The stages in order for one reading of one study; no I/O of its own beyond reading source pixels."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msnode.domain.findings import LOW_QUALITY
+from msnode.domain.imaging import FLAIR
+from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
+from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected
+from msnode.measure.burden import measure
+from msnode.measure.lesions import find_lesions
+from msnode.preprocess import recipes
+from msnode.reading.outcome import (
+    COMPLETED,
+    PASSED_OVER,
+    REJECTED,
+    UNCHANGED,
+    Found,
+    Reading,
+    selection_digest,
+)
+from msnode.segment.confidence import with_confidence
+from msnode.segment.scope import REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
+from msnode.series.select import select
+from msnode.series.volume import to_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from msnode.domain.findings import LesionMap
+    from msnode.domain.imaging import Instance, Prepared, Selection, Series, SourceVolume
+    from msnode.domain.provenance import Provenance
+    from msnode.encode import Replaced, ResultRules
+    from msnode.reading.outcome import Former, Network, ReadingRules
+
+
+class _Clock:
+    """Collects seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - start, 4)
+
+
+def read_study(
+    study: Sequence[Series],
+    rules: ReadingRules,
+    provenance: Provenance,
+    load_network: Callable[[], Network],
+    *,
+    asked_for: bool = False,
+    former: Former | None = None,
+    replaced: Sequence[Replaced] = (),
+) -> Reading:
+    """Read one study: select, volume, preprocess, segment, measure, encode.
+
+    An image that the revision before has read is not read again: where the identity has changed, what was
+    found is encoded again under the new one; where it has not, the results stand.
+
+    Args:
+        study: every series of the study that is known, without objects a node made.
+        rules: selection rules, recipe and lesion definition.
+        provenance: identity of model and settings, recorded start; its `runtime` is filled in here.
+        load_network: gives the model, resident or not; called only when a network is to run.
+        asked_for: a person asked for this reading, so that silence is never an answer.
+        former: the revision before, if any.
+        replaced: what destinations have of earlier revisions; rejected where this reading replaces it.
+
+    Returns:
+        A reading of any status. Input that cannot be read is a status, not an exception.
+
+    Raises:
+        ModelError, Transient: the model or the machine failed; nothing is known about the study.
+    """
+    clock = _Clock()
+    numbers = frozenset(int(n) for s in study for i in s.instances if (n := _series_number(i)) is not None)
+    provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
+    with clock.stage("select"):
+        selection = select(study, rules.selection)
+    removed = _removed(selection, former)
+    if former is not None and (same := _nothing_new(selection, former)):
+        return Reading(UNCHANGED, same, selection, provenance)
+    if removed:  # what cannot be read replaces nothing
+        provenance, replaced = replace(provenance, replaced_reports={}), ()
+    source = None
+    try:
+        if removed:
+            raise NotReadable(removed)
+        if selection.refusal is not None:
+            raise selection.refusal
+        with clock.stage("volume"):
+            source = to_volume(selection.series[FLAIR])
+            known = former if former and former.image_digest == source.image_digest else None
+        reading = _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
+    except Rejected as refusal:
+        if not (asked_for or selection.asked_for):
+            return Reading(PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds)
+        candidates = _candidates(study, selection, source)
+        reading = _reject(
+            refusal, candidates, selection, provenance, rules.results, former=former, clock=clock
+        )
+        reading = replace(reading, source=source, removed=bool(removed))
+    return _reject_replaced(reading, replaced)
+
+
+def _removed(selection: Selection, former: Former | None) -> str:
+    """Why the bytes that this reading needs are not here; empty where they are."""
+    if isinstance(selection.refusal, NotReadable):
+        return str(selection.refusal)
+    return former.gone if former is not None else ""
+
+
+def _nothing_new(selection: Selection, former: Former) -> str:
+    """Why the results of the revision before stand, as far as headers tell; empty where they do not."""
+    same = selection.series and selection_digest(selection) == former.selection_digest
+    if same and former.since is None:
+        return "the same instances as in the revision before"
+    if former.gone and isinstance(selection.refusal, NoEligibleSeries):
+        return f"nothing new of the series that revision {former.revision} read; {former.gone}"
+    return ""
+
+
+def _read_series(
+    source: SourceVolume,
+    selection: Selection,
+    rules: ReadingRules,
+    provenance: Provenance,
+    load_network: Callable[[], Network],
+    *,
+    known: Former | None,
+    clock: _Clock,
+) -> Reading:
+    """Read a volume, or take over what the revision before found in the very same image."""
+    identity = _identity(source.frames[0].instance)
+    if known is not None and known.identity_digest == identity and known.since is None:
+        why = "the same image and identity as in the revision before, in other bytes"
+        return Reading(UNCHANGED, why, selection, provenance)
+    if known is not None and known.made_with(provenance):
+        found = _found_before(known)
+        origin = f", as found by revision {known.revision}"
+    else:
+        found, origin = _find(source, rules, load_network, clock), ""
+    provenance = replace(provenance, runtime=found.runtime)
+    with clock.stage("measure"):
+        findings = measure(
+            found.lesion_map,
+            patient_key=patient_key(source.frames[0].instance),
+            series_instance_uid=source.series.series_instance_uid,
+            bundle_sha256=provenance.model.sha256 if provenance.model else "",
+        )
+        findings = replace(findings, brain_volume_ml=found.brain_volume_ml, limitations=found.remarks)
+    with clock.stage("encode"):
+        outputs = encode_results(
+            source, found.lesion_map, findings, provenance, rules.results, probability=found.probability
+        )
+    return Reading(
+        COMPLETED, f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3{origin}",
+        selection, provenance, outputs, identity, source, found.lesion_map, findings, found.scope,
+        found.probability, rules.results.mark_below, timings_s=clock.seconds,
+    )  # fmt: skip
+
+
+def _found_before(known: Former) -> Found:
+    """What the revision before found.
+
+    Raises:
+        Rejected: it was refused then.
+    """
+    if known.status == REJECTED:
+        raise (OutsideModelScope if known.outside_scope else Rejected)(known.reason)
+    return known.load_found()
+
+
+def _find(
+    source: SourceVolume, rules: ReadingRules, load_network: Callable[[], Network], clock: _Clock
+) -> Found:
+    with clock.stage("model"):
+        network = load_network()
+    with clock.stage("preprocess"):
+        prepared = recipes.get(rules.recipe).apply(source.volume, network.extract)
+        header = source.frames[0].instance.header
+        scope = judge_scope(rules.scope, source.volume.grid, header, prepared)
+        scope.raise_refusal()
+    quality = tuple(f"{LOW_QUALITY}{text}." for text in prepared.warnings)
+    lesion_map, probability = _lesions(network, prepared, rules, clock)
+    volume = brain_volume_ml(prepared)
+    volume = None if volume is None else round(volume, 1)  # as it is stored, so that it is always the same
+    remarks = scope.sentences + quality
+    return Found(lesion_map, scope, remarks, volume, network.runtime_name, probability)
+
+
+def _lesions(
+    network: Network, prepared: Prepared, rules: ReadingRules, clock: _Clock
+) -> tuple[LesionMap, NDArray[np.uint8] | None]:
+    """Lesions on the source grid, with their confidence where the bundle is calibrated; see `Found`.
+
+    Of a large volume the arrays on the source grid are the most of the memory: of the classes only the
+    lesion's is brought there, and the spread only where the members differ.
+    """
+    with clock.stage("segment"):
+        prediction = network.predict(prepared)
+    with clock.stage("restore"):
+        probability = recipes.restore(prediction.probability[-1], prepared)
+        spread = recipes.restore(prediction.spread, prepared) if prediction.spread.any() else None
+    with clock.stage("lesions"):
+        found = find_lesions(
+            probability, threshold=rules.threshold, min_volume_mm3=rules.min_volume_mm3, spread=spread
+        )
+        kept = None
+        if "probability" in rules.results.kinds:
+            kept = np.rint(probability.data * 255).astype(np.uint8)
+        return with_confidence(found, rules.calibration), kept
+
+
+def _reject(
+    refusal: Rejected,
+    candidates: Sequence[Instance],
+    selection: Selection,
+    provenance: Provenance,
+    rules: ResultRules,
+    *,
+    former: Former | None,
+    clock: _Clock,
+) -> Reading:
+    """The report of a refusal, at most one a reason and identity."""
+    identity = _identity(candidates[0])
+    if former is not None and former.rejection == (str(refusal), identity):
+        why = f"rejected for the reason that was reported before: {refusal}"
+        return Reading(UNCHANGED, why, selection, provenance)
+    with clock.stage("encode"):
+        outputs = encode_rejection(candidates, str(refusal), provenance, rules)
+    outside = isinstance(refusal, OutsideModelScope)
+    return Reading(
+        REJECTED, str(refusal), selection, provenance, outputs, identity,
+        scope=ScopeVerdict(REFUSAL, (str(refusal),)) if outside else None, timings_s=clock.seconds,
+    )  # fmt: skip
+
+
+def _reject_replaced(reading: Reading, replaced: Sequence[Replaced]) -> Reading:
+    """With the notes that reject what destinations have of earlier revisions, after what replaces it."""
+    if reading.identity_digest is None:
+        return reading
+    notes = tuple(encode_rejection_note(r, reading.identity_digest, reading.provenance) for r in replaced)
+    return replace(reading, outputs=reading.outputs + notes)
+
+
+def patient_key(instance: Instance) -> tuple[str, str]:
+    """(issuer of patient ID, patient ID): patients are told apart by both."""
+    header = instance.header
+    return str(header.get("IssuerOfPatientID") or ""), str(header.get("PatientID") or "")
+
+
+def _identity(instance: Instance) -> str:
+    return normalise(instance.header).identity_digest
+
+
+def _series_number(instance: Instance) -> int | None:
+    value = instance.header.get("SeriesNumber")
+    try:
+        return int(value) if value not in (None, "") else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _candidates(
+    study: Sequence[Series], selection: Selection, source: SourceVolume | None
+) -> tuple[Instance, ...]:
+    """The instances that a rejection names, and takes its identity from the first of.
+
+    The volume's in its order, or else the chosen series', or else every instance of the study.
+    """
+    if source is not None:
+        return tuple({f.instance.sop_instance_uid: f.instance for f in source.frames}.values())
+    chosen = selection.series.get(FLAIR)
+    return tuple(i for s in ([chosen] if chosen else study) for i in s.instances)

@@ -1,0 +1,1 @@
+"""The long-running duties of a node's processes."""
