@@ -19,6 +19,7 @@
     │  ├─ ProcessDied
     │  └─ ProcessKilled
     ├─ DeliveryRefused         final for that destination
+    ├─ ReadingFailed           an exception that nothing foresaw, while a study was read
     └─ InvalidTransition       a bug
 
 Messages carry UIDs and numbers, never names or birth dates: they reach logs and reports.
@@ -103,3 +104,23 @@ class DeliveryRefused(MsnodeError):
 
 class InvalidTransition(MsnodeError):
     """A job was asked to change into a state that its present state does not lead to: a bug."""
+
+
+class ReadingFailed(MsnodeError):
+    """An exception that nothing foresaw; the message is its type and traceback, without values."""
+
+
+_BY_NAME = {
+    each.__name__: each
+    for each in (
+        ConfigurationError, Rejected, NotReadable, NoEligibleSeries, AmbiguousSelection, NotAVolume,
+        OutsideModelScope, ModelError, BundleMissing, BundleCorrupt, RecipeMismatch, Transient,
+        PeerUnreachable, AssociationRejected, OutOfResources, ProcessDied, ProcessKilled,
+        DeliveryRefused, InvalidTransition, ReadingFailed,
+    )
+}  # fmt: skip
+
+
+def error_named(name: str) -> type[MsnodeError]:
+    """The class of that name, for an error that comes from another process; `ReadingFailed` where none is."""
+    return _BY_NAME.get(name, ReadingFailed)

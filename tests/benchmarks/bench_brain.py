@@ -20,12 +20,13 @@ from msnode.errors import ConfigurationError, ModelError
 from msnode.preprocess import recipes, steps
 from msnode.preprocess.brain import Extractor
 from msnode.preprocess.classical_brain import BRAIN_METHODS
+from msnode.reading.networks import open_brain
 from msnode.segment.bundle import BRAIN as BRAIN_BUNDLE
 from msnode.segment.bundle import Bundle, builtin_folder, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.settings import ModelSettings
 from msnode.train.cases import BRAIN, LESIONS, Case, find_cases, longitudinal_brains, read_nifti
-from msnode.train.reading import learned_brain, unseen_folds
+from msnode.train.reading import unseen_folds
 from support.environment import data_root
 
 LONGITUDINAL = ("patient04/study1", "patient09/study2")
@@ -76,7 +77,7 @@ def _learned(bundle: Bundle) -> ExtractorOf:
     """The bundle's own brain network, each case by folds that never saw its patient."""
     path = bundle.path / BRAIN_BUNDLE
     brain = load_bundle(path, recipes.names())
-    opened = cache(partial(learned_brain, path, open_=_ONE_THREAD))
+    opened = cache(lambda folds: open_brain(path, partial(_ONE_THREAD, folds=folds)))
     return lambda case: opened(unseen_folds(brain, case))
 
 

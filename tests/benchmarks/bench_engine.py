@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
 from benchmarks.memory import peaks_below
 from msnode.domain.imaging import Grid, Prepared, Volume
 from msnode.preprocess import recipes
-from msnode.preprocess.brain import LearnedBrain
-from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle
+from msnode.reading.networks import open_brain
+from msnode.segment.bundle import BRAIN, builtin_folder, find_bundle, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.train.cases import read_nifti
 from msnode.train.export import export_nnunet
@@ -121,9 +122,8 @@ def _scans() -> Iterator[tuple[str, Volume]]:
 
 def _write_inputs(bench: Bench) -> Path:
     """Every scan prepared, as .npz and as the NIfTI folder of the first one; the scans themselves too."""
-    bundle, brain = (load_bundle(path, recipes.names()) for path in (bench.bundle, bench.bundle / "brain"))
-    network = Predictor(brain, "cpu")
-    extract = LearnedBrain(recipes.get(brain.manifest.recipe).apply, network.predict, recipes.restore)
+    bundle = load_bundle(bench.bundle, recipes.names())
+    extract = open_brain(bench.bundle / BRAIN, partial(Predictor, device="cpu"))
     nifti = bench.folder / "nifti"
     nifti.mkdir()
     for name, volume in _scans():

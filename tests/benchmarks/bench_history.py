@@ -15,7 +15,7 @@ from msnode.record.database import Database, upgrade
 from msnode.record.jobs import JobState
 from msnode.record.overview import overview
 from msnode.record.waiting import WaitingStudies
-from msnode.wiring.dispatch import Dispatcher
+from msnode.services.dispatch import Dispatcher
 from support.postgres import postgres_server
 
 JOBS = 100_000

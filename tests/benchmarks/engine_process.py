@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from msnode.domain.imaging import Grid, Prepared, Volume
-from msnode.measure.lesions import find_lesions
 from msnode.preprocess import recipes
-from msnode.preprocess.brain import LearnedBrain
+from msnode.reading.networks import open_networks
+from msnode.reading.segment_volume import LesionRules, segment_volume
 from msnode.segment import runtime
 from msnode.segment.bundle import load_bundle
 from msnode.segment.predict import Predictor
@@ -69,20 +69,12 @@ def _whole(task: dict[str, Any]) -> Callable[[Any], np.ndarray]:
     """From a volume to its lesion list, by the path that the node takes: labels of the lesions."""
     cache = Path(task["cache"]) if task["cache"] else None
     bundle = load_bundle(Path(task["model"]), recipes.names())
-    inner = load_bundle(Path(task["model"]) / "brain", recipes.names())
-    recipe, brain_recipe = (recipes.get(b.manifest.recipe) for b in (bundle, inner))
-    brain, lesions = (Predictor(b, "cpu", preset=task["preset"], cache_dir=cache) for b in (inner, bundle))
-    extract = LearnedBrain(brain_recipe.apply, brain.predict, recipes.restore)
+    networks = open_networks(bundle, partial(Predictor, device="cpu", preset=task["preset"], cache_dir=cache))
+    rules = LesionRules.of(bundle.manifest)
 
     def predict(given: Any) -> np.ndarray:
         volume = Volume(given["data"], Grid(given["data"].shape, given["affine"]))
-        prepared = recipe.apply(volume, extract)
-        found = lesions.predict(prepared)
-        probability, spread = (recipes.restore(v, prepared) for v in (found.probability[-1], found.spread))
-        manifest = bundle.manifest
-        return find_lesions(
-            probability, threshold=manifest.threshold, min_volume_mm3=manifest.min_volume_mm3, spread=spread
-        ).labels
+        return segment_volume(volume, networks, rules).lesion_map.labels
 
     return predict
 

@@ -216,7 +216,8 @@ def builtin():
 @WARNINGS_OF_NNUNET
 def test_the_built_in_model_segments_as_nnunet_itself_does(builtin, tmp_path, monkeypatch):
     reader = CaseReader(builtin.path, "fast")
-    whole = reader.prepare(read_nifti(shared_data("ms3seg/case06/FLAIR.nii.gz")), None)
+    image = read_nifti(shared_data("ms3seg/case06/FLAIR.nii.gz"))
+    whole = recipes.get(builtin.manifest.recipe).apply(image, reader.networks(None).extract)
     few, brain = whole.data[:, 9:13], whole.brain[9:13]
     rows, columns = (np.flatnonzero(few.any(axis=axes)) for axes in ((0, 1, 3), (0, 1, 2)))
     box = (..., slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))  # as both cut a volume

@@ -19,6 +19,7 @@ from msnode.encode.kinds import KIND_NUMBERS
 from msnode.errors import NotReadable
 from msnode.reading.outcome import ReadingRules
 from msnode.reading.pipeline import read_study
+from msnode.reading.segment_volume import LesionRules
 from msnode.segment.bundle import Scope
 from msnode.series.select import SelectionRules
 from msnode.series.volume import group_series, read_instance
@@ -29,10 +30,8 @@ from support.readings import provenance
 
 _RULES = ReadingRules(
     SelectionRules(),
-    "flair2d-head-v1",
     Scope(plane="axial", slice_distance_mm=(2, 9), field_strength_t=(1.5,), manufacturers=("PHILIPS",)),
-    threshold=0.5,
-    min_volume_mm3=3,
+    LesionRules("flair2d-head-v1", threshold=0.5, min_volume_mm3=3),
     results=ResultRules(kinds=frozenset(KIND_NUMBERS) - {"ko"}),
 )
 _REPRESENTATIONS = ["DS", "IS", "FD", "US", "CS", "LO", "UI", "SQ", "OB", "AT", "DA", "TM", "UN", "FL", "PN"]

@@ -1,10 +1,14 @@
-"""Readers that run in the worker's child: importable there, so they stand in a module of their own."""
+"""Readers that run in the worker's child: importable there, so they stand in a module of their own.
+
+The reason of a reading is the id of the process that made it.
+"""
 
 import os
 import signal
 import time
 
 from msnode.errors import ModelError
+from msnode.reading.summary import ReadingStatus, ReadingSummary
 
 PATIENT_NAME = "Doe^Jane"
 
@@ -12,10 +16,10 @@ PATIENT_NAME = "Doe^Jane"
 def make_reader():
     memory = []
 
-    def read(job_id: int) -> dict:
+    def read(job_id: int) -> ReadingSummary:
         match job_id:
             case 1:
-                return {"pid": os.getpid()}
+                pass
             case 2:
                 os.kill(os.getpid(), signal.SIGSEGV)
             case 3:
@@ -29,6 +33,6 @@ def make_reader():
                 raise KeyError(PATIENT_NAME)
             case 7:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return {}
+        return ReadingSummary(ReadingStatus.PASSED_OVER, str(os.getpid()), "", "", "", "")
 
     return read

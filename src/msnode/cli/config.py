@@ -15,7 +15,7 @@ from msnode.errors import ConfigurationError
 from msnode.settings import load_settings
 
 if TYPE_CHECKING:
-    from msnode.wiring.explaining import Explanation
+    from msnode.services.explain_routing import Explanation
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
@@ -72,9 +72,9 @@ def explain_route(
     """
     settings = load_settings(config)
     moment = _moment(at)
-    from msnode.wiring.explaining import explain_folder  # noqa: PLC0415 - headers are not needed for --help
+    from msnode.wiring.routing import explain_studies  # noqa: PLC0415 - headers are not needed for --help
 
-    explained = explain_folder(path, settings, frozenset(calling_ae or ()), moment)
+    explained = explain_studies(path, settings, frozenset(calling_ae or ()), moment)
     if as_json:
         print_json([asdict(each) for each in explained])
         return

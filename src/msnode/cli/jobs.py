@@ -67,15 +67,16 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Try a job again: read a failed or held study, or send what did not arrive."""
-    from msnode.wiring import operate  # noqa: PLC0415 - the engine takes a second to import
+    from msnode.wiring.administering import administrator  # noqa: PLC0415 - the engine takes a second to import
 
     if failed == (job_id is not None):
         raise ConfigurationError("give the number of a job, or --failed for every job that failed")
     settings = load_settings(config)
-    if job_id is not None:
-        _say(operate.retry_job(settings, job_id), as_json=as_json)
-        return
-    tried = operate.retry_failed(settings)
+    with administrator(settings) as admin:
+        if job_id is not None:
+            _say(admin.retry(job_id), as_json=as_json)
+            return
+        tried = admin.retry_failed()
     if as_json:
         print_json([asdict(job) for job in tried])
         return
@@ -87,17 +88,19 @@ def retry(
 @app.command()
 def hurry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Have a waiting job read before the others."""
-    from msnode.wiring import operate  # noqa: PLC0415 - as above
+    from msnode.wiring.administering import administrator  # noqa: PLC0415 - as above
 
-    _say(operate.hurry_job(load_settings(config), job_id), as_json=as_json)
+    with administrator(load_settings(config)) as admin:
+        _say(admin.hurry(job_id), as_json=as_json)
 
 
 @app.command()
 def cancel(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """End a job and what it has still to deliver; what was delivered stays delivered."""
-    from msnode.wiring import operate  # noqa: PLC0415 - as above
+    from msnode.wiring.administering import administrator  # noqa: PLC0415 - as above
 
-    _say(operate.cancel_job(load_settings(config), job_id), as_json=as_json)
+    with administrator(load_settings(config)) as admin:
+        _say(admin.cancel(job_id), as_json=as_json)
 
 
 def _say(job: Job, *, as_json: bool) -> None:

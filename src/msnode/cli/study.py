@@ -48,14 +48,14 @@ def segment(
     settings = with_preset(load_settings(config), preset)
     _check_empty(out)
     from msnode.reading.result_set import write_refusal  # noqa: PLC0415 - as below
-    from msnode.wiring.reader import read_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
+    from msnode.wiring.reading import read_study_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
 
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=".msnode-"))
     try:
         with spinner("segmenting"):
             try:
-                result = read_folder(path, staging, settings)
+                result = read_study_folder(path, staging, settings)
             except Rejected as refusal:
                 result = write_refusal(str(refusal), staging)
         _publish(staging, out)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from msnode.domain.imaging import FLAIR
 from msnode.encode.kinds import ResultRules
+from msnode.reading.summary import ReadingStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,32 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from msnode.domain.findings import Findings, LesionMap
-    from msnode.domain.imaging import Prediction, Prepared, Selection, Series, SourceVolume
+    from msnode.domain.imaging import Selection, Series, SourceVolume
     from msnode.domain.provenance import Output, Provenance
-    from msnode.preprocess.brain import Extractor
-    from msnode.segment.bundle import Calibration, Scope
+    from msnode.reading.segment_volume import LesionRules
+    from msnode.segment.bundle import Scope
     from msnode.segment.scope import ScopeVerdict
     from msnode.series.select import SelectionRules
-
-COMPLETED = "completed"
-REJECTED = "rejected"
-PASSED_OVER = "passed_over"
-UNCHANGED = "unchanged"
-
-
-class Network(Protocol):
-    """What the pipeline needs of a model that is ready to run."""
-
-    @property
-    def runtime_name(self) -> str:
-        """What runs it and in which precision."""
-
-    @property
-    def extract(self) -> Extractor | None:
-        """Finds the brain for recipes that strip the skull; None where the bundle's does not."""
-
-    def predict(self, prepared: Prepared) -> Prediction:
-        """Probability and spread on the prepared grid; the last class is the lesion's."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +31,14 @@ class ReadingRules:
 
     Attributes:
         selection: limits of the rules that pick the FLAIR.
-        recipe: name of the preprocessing recipe.
         scope: what the bundle has seen in training.
-        threshold: smallest lesion probability that counts.
-        min_volume_mm3: smallest lesion.
-        calibration: from a lesion's numbers to its confidence; None gives no confidence.
+        lesions: recipe, threshold, smallest lesion and calibration of the bundle.
         results: what a site wants of the result objects.
     """
 
     selection: SelectionRules
-    recipe: str
     scope: Scope
-    threshold: float
-    min_volume_mm3: float
-    calibration: Calibration | None = None
+    lesions: LesionRules
     results: ResultRules = field(default_factory=ResultRules)
 
 
@@ -95,7 +70,7 @@ class Former:
 
     Attributes:
         revision: its number.
-        status: "completed" or "rejected".
+        status: COMPLETED or REJECTED.
         reason: of that status.
         outside_scope: rejected because the series lies outside the model's scope.
         selection_digest: `selection_digest` of what it read.
@@ -111,7 +86,7 @@ class Former:
     """
 
     revision: int
-    status: str
+    status: ReadingStatus
     reason: str
     outside_scope: bool
     selection_digest: str
@@ -126,7 +101,9 @@ class Former:
     @property
     def rejection(self) -> tuple[str, str | None] | None:
         """Reason and identity digest of the rejection that is the study's last word; None where none is."""
-        return self.since or ((self.reason, self.identity_digest) if self.status == REJECTED else None)
+        if self.since is None and self.status == ReadingStatus.REJECTED:
+            return self.reason, self.identity_digest
+        return self.since
 
     def made_with(self, provenance: Provenance) -> bool:
         """Whether bundle and settings were those of `provenance`."""
@@ -139,8 +116,7 @@ class Reading:
     """The outcome of one job.
 
     Attributes:
-        status: "completed", "rejected" (a read was asked for and cannot be given), "passed_over"
-            (nothing in the study asked for one) or "unchanged" (the results of the revision before stand).
+        status: how it ended.
         reason: why, in one line.
         selection: what was taken and what was not.
         provenance: what the reading was made from.
@@ -156,7 +132,7 @@ class Reading:
         timings_s: seconds per stage.
     """
 
-    status: str
+    status: ReadingStatus
     reason: str
     selection: Selection
     provenance: Provenance

@@ -14,32 +14,21 @@ from msnode.domain.imaging import FLAIR
 from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
 from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected
 from msnode.measure.burden import measure
-from msnode.measure.lesions import find_lesions
-from msnode.preprocess import recipes
-from msnode.reading.outcome import (
-    COMPLETED,
-    PASSED_OVER,
-    REJECTED,
-    UNCHANGED,
-    Found,
-    Reading,
-    selection_digest,
-)
-from msnode.segment.confidence import with_confidence
-from msnode.segment.scope import REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
+from msnode.reading.outcome import Found, Reading, selection_digest
+from msnode.reading.segment_volume import segment_volume
+from msnode.reading.summary import ReadingStatus
+from msnode.segment.scope import IN_SCOPE, REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
 from msnode.series.select import select
 from msnode.series.volume import to_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from msnode.domain.findings import LesionMap
     from msnode.domain.imaging import Instance, Prepared, Selection, Series, SourceVolume
     from msnode.domain.provenance import Provenance
     from msnode.encode import Replaced, ResultRules
-    from msnode.reading.outcome import Former, Network, ReadingRules
+    from msnode.reading.outcome import Former, ReadingRules
+    from msnode.reading.segment_volume import Network
 
 
 class _Clock:
@@ -94,7 +83,7 @@ def read_study(
         selection = select(study, rules.selection)
     removed = _removed(selection, former)
     if former is not None and (same := _nothing_new(selection, former)):
-        return Reading(UNCHANGED, same, selection, provenance)
+        return Reading(ReadingStatus.UNCHANGED, same, selection, provenance)
     if removed:  # what cannot be read replaces nothing
         provenance, replaced = replace(provenance, replaced_reports={}), ()
     source = None
@@ -109,7 +98,9 @@ def read_study(
         reading = _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
     except Rejected as refusal:
         if not (asked_for or selection.asked_for):
-            return Reading(PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds)
+            return Reading(
+                ReadingStatus.PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds
+            )
         candidates = _candidates(study, selection, source)
         reading = _reject(
             refusal, candidates, selection, provenance, rules.results, former=former, clock=clock
@@ -149,7 +140,7 @@ def _read_series(
     identity = _identity(source.frames[0].instance)
     if known is not None and known.identity_digest == identity and known.since is None:
         why = "the same image and identity as in the revision before, in other bytes"
-        return Reading(UNCHANGED, why, selection, provenance)
+        return Reading(ReadingStatus.UNCHANGED, why, selection, provenance)
     if known is not None and known.made_with(provenance):
         found = _found_before(known)
         origin = f", as found by revision {known.revision}"
@@ -169,7 +160,7 @@ def _read_series(
             source, found.lesion_map, findings, provenance, rules.results, probability=found.probability
         )
     return Reading(
-        COMPLETED, f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3{origin}",
+        ReadingStatus.COMPLETED, f"{findings.count} lesions, {findings.total_volume_mm3:.0f} mm3{origin}",
         selection, provenance, outputs, identity, source, found.lesion_map, findings, found.scope,
         found.probability, rules.results.mark_below, timings_s=clock.seconds,
     )  # fmt: skip
@@ -181,7 +172,7 @@ def _found_before(known: Former) -> Found:
     Raises:
         Rejected: it was refused then.
     """
-    if known.status == REJECTED:
+    if known.status == ReadingStatus.REJECTED:
         raise (OutsideModelScope if known.outside_scope else Rejected)(known.reason)
     return known.load_found()
 
@@ -191,40 +182,28 @@ def _find(
 ) -> Found:
     with clock.stage("model"):
         network = load_network()
-    with clock.stage("preprocess"):
-        prepared = recipes.get(rules.recipe).apply(source.volume, network.extract)
-        header = source.frames[0].instance.header
-        scope = judge_scope(rules.scope, source.volume.grid, header, prepared)
+    scope = ScopeVerdict(IN_SCOPE)
+
+    def judge(prepared: Prepared) -> None:
+        nonlocal scope
+        scope = judge_scope(rules.scope, source.volume.grid, source.frames[0].instance.header, prepared)
         scope.raise_refusal()
-    quality = tuple(f"{LOW_QUALITY}{text}." for text in prepared.warnings)
-    lesion_map, probability = _lesions(network, prepared, rules, clock)
-    volume = brain_volume_ml(prepared)
-    volume = None if volume is None else round(volume, 1)  # as it is stored, so that it is always the same
-    remarks = scope.sentences + quality
-    return Found(lesion_map, scope, remarks, volume, network.runtime_name, probability)
 
-
-def _lesions(
-    network: Network, prepared: Prepared, rules: ReadingRules, clock: _Clock
-) -> tuple[LesionMap, NDArray[np.uint8] | None]:
-    """Lesions on the source grid, with their confidence where the bundle is calibrated; see `Found`.
-
-    Of a large volume the arrays on the source grid are the most of the memory: of the classes only the
-    lesion's is brought there, and the spread only where the members differ.
-    """
-    with clock.stage("segment"):
-        prediction = network.predict(prepared)
-    with clock.stage("restore"):
-        probability = recipes.restore(prediction.probability[-1], prepared)
-        spread = recipes.restore(prediction.spread, prepared) if prediction.spread.any() else None
-    with clock.stage("lesions"):
-        found = find_lesions(
-            probability, threshold=rules.threshold, min_volume_mm3=rules.min_volume_mm3, spread=spread
-        )
-        kept = None
-        if "probability" in rules.results.kinds:
-            kept = np.rint(probability.data * 255).astype(np.uint8)
-        return with_confidence(found, rules.calibration), kept
+    segmented = segment_volume(source.volume, network, rules.lesions, check=judge, stage=clock.stage)
+    quality = tuple(f"{LOW_QUALITY}{text}." for text in segmented.prepared.warnings)
+    volume = brain_volume_ml(segmented.prepared)
+    return Found(
+        lesion_map=segmented.lesion_map,
+        scope=scope,
+        remarks=scope.sentences + quality,
+        brain_volume_ml=None if volume is None else round(volume, 1),  # as it is stored: always the same
+        runtime=network.runtime_name,
+        probability=(
+            np.rint(segmented.probability.data * 255).astype(np.uint8)
+            if "probability" in rules.results.kinds
+            else None
+        ),
+    )
 
 
 def _reject(
@@ -241,12 +220,12 @@ def _reject(
     identity = _identity(candidates[0])
     if former is not None and former.rejection == (str(refusal), identity):
         why = f"rejected for the reason that was reported before: {refusal}"
-        return Reading(UNCHANGED, why, selection, provenance)
+        return Reading(ReadingStatus.UNCHANGED, why, selection, provenance)
     with clock.stage("encode"):
         outputs = encode_rejection(candidates, str(refusal), provenance, rules)
     outside = isinstance(refusal, OutsideModelScope)
     return Reading(
-        REJECTED, str(refusal), selection, provenance, outputs, identity,
+        ReadingStatus.REJECTED, str(refusal), selection, provenance, outputs, identity,
         scope=ScopeVerdict(REFUSAL, (str(refusal),)) if outside else None, timings_s=clock.seconds,
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ from msnode.domain.findings import Lesion, LesionMap
 from msnode.domain.imaging import Grid
 from msnode.encode import to_bytes
 from msnode.measure.lesions import is_uncertain, longest_axial_mm
-from msnode.reading.outcome import REJECTED, Former, Found, selection_digest
+from msnode.reading.outcome import Former, Found, selection_digest
+from msnode.reading.summary import ReadingStatus
 from msnode.segment.scope import REFUSAL, ScopeVerdict
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
 def write_refusal(reason: str, folder: Path) -> dict[str, Any]:
     """Write the `result.json` of files that hold not even a study to report on; returns its content."""
     result: dict[str, Any] = {
-        "status": REJECTED, "reason": reason, "series_instance_uid": None, "lesion_count": None,
+        "status": ReadingStatus.REJECTED, "reason": reason, "series_instance_uid": None, "lesion_count": None,
         "lesion_volume_mm3": None, "brain_volume_ml": None, "scope": None, "lesions": [], "outputs": [],
         "model": None, "timings_s": {}, "files": [RESULT_FILE],
     }  # fmt: skip
@@ -109,7 +110,7 @@ def read_former(
     scope = result.get("scope")
     return Former(
         revision=revision,
-        status=result["status"],
+        status=ReadingStatus(result["status"]),
         reason=result["reason"],
         outside_scope=scope is not None and scope["kind"] == REFUSAL,
         selection_digest=result["selection_digest"],

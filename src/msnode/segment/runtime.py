@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,13 +16,13 @@ from msnode.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import openvino
     import torch
     from numpy.typing import NDArray
 
 
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _BATCH = 16
 """Slices a network sees at once on CUDA."""
 _MOST_STREAMS = 16
@@ -132,6 +133,17 @@ def cuda_device_count() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def choose_gpu(instance: int) -> None:
+    """Give each worker of a machine a GPU of its own, as long as there are enough; before CUDA is loaded.
+
+    Args:
+        instance: number of the worker on its machine, from 1.
+    """
+    count = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    if count > 1:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str((instance - 1) % count))
 
 
 def choose_device(device: str) -> str:

@@ -60,7 +60,7 @@ class CommitmentDesk:
     def request(self, request: Request, calling_ae: str) -> int:
         """Note what a peer asks to keep, to be answered later; returns the status that answers it now."""
         if calling_ae not in self._requesters:
-            log.warning("commitment request refused", calling_ae=calling_ae)
+            log.warning("commitment_request_refused", calling_ae=calling_ae)
             return commitment.NOT_AUTHORISED
         try:
             with self._database.write() as tx:
@@ -68,10 +68,10 @@ class CommitmentDesk:
                 if taken is not None:
                     self._enqueue(tx, taken)
         except OutOfResources as error:
-            log.warning("commitment request not noted", calling_ae=calling_ae, error=error)
+            log.warning("commitment_request_not_noted", calling_ae=calling_ae, error=error)
             return commitment.PROCESSING_FAILURE
         log.info(
-            "commitment request taken", transaction_uid=request.transaction_uid, calling_ae=calling_ae,
+            "commitment_request_taken", transaction_uid=request.transaction_uid, calling_ae=calling_ae,
             count=len(request.instances),
         )  # fmt: skip
         return commitment.SUCCESS
@@ -130,7 +130,7 @@ class Reporter:
                 if later is not None:
                     self._enqueue(tx, later)
         log.info(
-            "commitment request answered", state="not yet" if failure else "reported",
+            "commitment_request_answered", state="not yet" if failure else "reported",
             transaction_uid=report.transaction_uid, calling_ae=open_.calling_ae,
             kept_count=len(report.kept), failed_count=len(report.failed), attempt=open_.attempts + 1,
         )  # fmt: skip

@@ -72,11 +72,11 @@ class Reports:
                 if job is not None:
                     self._enqueue(tx, job)
         except OutOfResources as error:
-            log.warning("report not noted", transaction_uid=report.transaction_uid, error=error)
+            log.warning("report_not_noted", transaction_uid=report.transaction_uid, error=error)
             return commitment.PROCESSING_FAILURE
         crash_points.reach("report-noted", report.transaction_uid)
         log.info(
-            "commitment reported", transaction_uid=report.transaction_uid, job_id=noted.job_id,
+            "commitment_reported", transaction_uid=report.transaction_uid, job_id=noted.job_id,
             outcome=noted.took.value, kept_count=len(report.kept), failed_count=len(report.failed),
         )  # fmt: skip
         return noted.status
@@ -179,7 +179,7 @@ class Verifier:
         answer = line.request(Request(transaction_uid, wanted))
         crash_points.reach("commitment-requested", transaction_uid)
         log.info(
-            "commitment requested", transaction_uid=transaction_uid, job_id=job.id, status=answer.status,
+            "commitment_requested", transaction_uid=transaction_uid, job_id=job.id, status=answer.status,
             destination=which[0].destination, count=len(which),
         )  # fmt: skip
         if answer.status != commitment.SUCCESS:
@@ -254,7 +254,7 @@ class Verifier:
                 if each not in doubted:
                     commitments.send_again(tx, each, at=_now(), delay=self._retry.delay, note=no)
         log.info(
-            "destination asked", job_id=job.id, destination=which[0].destination, count=len(which),
+            "destination_asked", job_id=job.id, destination=which[0].destination, count=len(which),
             delivered_count=len(there),
         )  # fmt: skip
 
@@ -266,7 +266,7 @@ class Verifier:
         note = f'{why}: enable storage commitment or C-FIND there, or set verify = "none"'
         with self._change(job) as tx:
             deliveries.cannot_confirm(tx, *which, at=_now(), note=note)
-        log.warning("destination cannot confirm", job_id=job.id, destination=which[0].destination)
+        log.warning("destination_cannot_confirm", job_id=job.id, destination=which[0].destination)
 
     @contextmanager
     def _change(self, job: Job) -> Iterator[Transaction]:

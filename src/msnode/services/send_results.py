@@ -66,7 +66,7 @@ class Sender:
         crash_points.reach("delivery-noted", destination)
         done = sum(r.outcome.is_delivered for r in results.values())
         log.info(
-            "delivery tried", job_id=job_id, destination=destination, count=len(owed), delivered_count=done,
+            "delivery_tried", job_id=job_id, destination=destination, count=len(owed), delivered_count=done,
             attempt=max(d.attempts for d in owed) + 1,
         )  # fmt: skip
 

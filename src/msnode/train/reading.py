@@ -10,11 +10,10 @@ import numpy as np
 from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError
 from msnode.evaluate.cases import CaseResult
-from msnode.measure.lesions import find_lesions
 from msnode.preprocess import recipes
-from msnode.preprocess.brain import LearnedBrain
-from msnode.segment.bundle import BRAIN, file_digest, load_bundle
-from msnode.segment.confidence import with_confidence
+from msnode.reading.networks import open_networks
+from msnode.reading.segment_volume import LesionRules, segment_volume
+from msnode.segment.bundle import file_digest, load_bundle
 from msnode.segment.predict import Predictor
 from msnode.train.cases import IMAGE, read_nifti
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from msnode.domain.imaging import Prepared
-    from msnode.preprocess.brain import Extractor
+    from msnode.reading.networks import BundleNetworks
     from msnode.segment.bundle import Bundle
     from msnode.train.cases import Case
 
@@ -41,29 +40,24 @@ class CaseReader:
 
     def __init__(self, path: Path, preset: str = "standard", device: str = "cpu") -> None:
         self.bundle = load_bundle(path, recipes.names())
-        self.recipe = recipes.get(self.bundle.manifest.recipe)
-        self._open = partial(Predictor, device=device, preset=preset)
-        self._networks: dict[tuple[str, ...] | None, tuple[Predictor, Extractor | None]] = {}
+        self._rules = LesionRules.of(self.bundle.manifest)
+        self._preset = preset
+        self._device = device
+        self._networks: dict[tuple[str, ...] | None, BundleNetworks] = {}
 
-    def prepare(self, image: Volume, folds: tuple[str, ...] | None) -> Prepared:
-        """The image as the networks see it, its brain found by the same folds of the brain's bundle."""
-        return self.recipe.apply(image, self._network(folds)[1])
+    def networks(self, folds: tuple[str, ...] | None) -> BundleNetworks:
+        """The networks of these folds, those of the brain among them; None means all folds."""
+        if folds not in self._networks:
+            opener = partial(Predictor, device=self._device, preset=self._preset, folds=folds)
+            self._networks[folds] = open_networks(self.bundle, opener)
+        return self._networks[folds]
 
     def read(
         self, case: Case, folds: tuple[str, ...] | None, *, held_out: bool
     ) -> tuple[CaseResult, Prepared]:
         """One case; `folds` None means all of them."""
-        manifest = self.bundle.manifest
         image = read_nifti(case.image)
-        prepared = self.prepare(image, folds)
-        prediction = self._network(folds)[0].predict(prepared)
-        probability = recipes.restore(prediction.probability[-1], prepared)
-        found = find_lesions(
-            probability,
-            threshold=manifest.threshold,
-            min_volume_mm3=manifest.min_volume_mm3,
-            spread=recipes.restore(prediction.spread, prepared),
-        )
+        segmented = segment_volume(image, self.networks(folds), self._rules)
         truth = None
         if case.mask is not None:
             mask = read_nifti(case.mask)
@@ -74,28 +68,11 @@ class CaseReader:
             fold=folds[0] if folds and len(folds) == 1 else None,
             image=image,
             truth=truth,
-            lesions=with_confidence(found, manifest.calibration),
-            probability=probability,
+            lesions=segmented.lesion_map,
+            probability=segmented.probability,
             held_out=held_out,
         )
-        return result, prepared
-
-    def _network(self, folds: tuple[str, ...] | None) -> tuple[Predictor, Extractor | None]:
-        if folds not in self._networks:
-            extract = None
-            if self.recipe.strips_skull:
-                extract = learned_brain(self.bundle.path / BRAIN, folds, self._open)
-            self._networks[folds] = self._open(self.bundle, folds=folds), extract
-        return self._networks[folds]
-
-
-def learned_brain(
-    path: Path, folds: tuple[str, ...] | None, open_: Callable[..., Predictor] = Predictor
-) -> LearnedBrain:
-    """The extractor of a brain bundle; `folds` None means all of them."""
-    bundle = load_bundle(path, recipes.names())
-    recipe = recipes.get(bundle.manifest.recipe)
-    return LearnedBrain(recipe.apply, open_(bundle, folds=folds).predict, recipes.restore)
+        return result, segmented.prepared
 
 
 def predict_cases(

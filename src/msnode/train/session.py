@@ -10,14 +10,16 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msnode
 from msnode.errors import ConfigurationError
 from msnode.preprocess import recipes
+from msnode.reading.networks import open_brain
+from msnode.segment.predict import Predictor
 from msnode.train import cases as sources
 from msnode.train import dataset
-from msnode.train.reading import learned_brain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,7 +248,9 @@ def _extractors(plan: Plan, material: Material) -> Callable[[Case], Extractor | 
         return lambda _: None
     dealt = material.folds[: plan.recipe.dataset.folds]  # without the pretraining's
     fold_of = {name: f"fold_{n}" for n, fold in enumerate(dealt) for name in fold.val}
-    learned = {fold: learned_brain(brain, (fold,)) for fold in sorted(set(fold_of.values()))}
+    learned = {
+        fold: open_brain(brain, partial(Predictor, folds=(fold,))) for fold in sorted(set(fold_of.values()))
+    }
 
     def extractor(case: Case) -> Extractor:
         if case.synthetic:

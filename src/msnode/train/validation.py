@@ -7,18 +7,21 @@ intensities and brain volumes that the scope check compares with.
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msnode.evaluate import metrics
 from msnode.preprocess import recipes, steps
+from msnode.reading.networks import open_brain
 from msnode.segment.bundle import IntensityHistogram, load_bundle
 from msnode.segment.confidence import fit_calibration
+from msnode.segment.predict import Predictor
 from msnode.segment.scope import brain_histogram, brain_volume_ml, histogram_distance
 from msnode.train import cases as sources
 from msnode.train.promote import record
-from msnode.train.reading import CaseReader, learned_brain, unseen_folds
+from msnode.train.reading import CaseReader, unseen_folds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,7 +124,7 @@ def _evaluate_brain(bundle: Path, held_out: Sequence[Case], report: Callable[[st
         report(case.name)
         folds = unseen_folds(loaded, case)
         if folds not in extractors:
-            extractors[folds] = learned_brain(bundle, folds)
+            extractors[folds] = open_brain(bundle, partial(Predictor, folds=folds))
         found = extractors[folds](steps.to_axial(sources.read_nifti(case.image)))
         truth = steps.to_axial(case.brain())
         figures[case.name] = {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,41 +12,38 @@ import msnode
 from msnode import logs
 from msnode.deliver.destination import RetryPolicy
 from msnode.engine.engine import Engine, QueueSlots, create_tables
-from msnode.errors import OutOfResources
 from msnode.record import work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.retention import remove_old
+from msnode.segment.runtime import choose_gpu
+from msnode.series.assemble import Timers
 from msnode.services.answer_commitments import Reporter
+from msnode.services.complete_studies import StudyCompletion
 from msnode.services.confirm_storage import Verifier
-from msnode.services.read_jobs import InferenceChild, Limits, Worker
+from msnode.services.dispatch import Dispatcher, retry_until_recorded
+from msnode.services.inference_child import InferenceChild, Limits
+from msnode.services.read_jobs import Worker
+from msnode.services.run import StopSignal, run_checks, run_completion
 from msnode.services.send_results import Sender
+from msnode.services.upkeep import Upkeep
 from msnode.store import Store
-from msnode.wiring.assembling import Assembler
 from msnode.wiring.destinations import destinations, reporting_addresses, takes, verifiable
-from msnode.wiring.dispatch import Dispatcher, insistent
 from msnode.wiring.model import check_model
-from msnode.wiring.routing import Router, check_routing, rules_of
-from msnode.wiring.supervisor import Process, StopSignal, supervise
+from msnode.wiring.routing import check_routing, make_router, rules_of
+from msnode.wiring.supervisor import Process, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+    from msnode.reading.summary import ReadingSummary
     from msnode.settings import Settings
 
 log = structlog.get_logger()
 
-_ASSEMBLE_S = 0.5
-_LOOK_S = 5.0
-_LOOKS_BETWEEN_UPKEEP = 120
-_LOOKS_AROUND = 4
 _STOP_S = 10
-_GPUS = Path("/proc/driver/nvidia/gpus")
 _FORMER_DELIVER_QUEUE = "deliver"
 """Where version 0.2 queued deliveries; what it left there is still sent."""
-_FINISHED_KEPT_S = 86400.0
-_REMOVED_AT_ONCE = 200
-_ABANDONED_S = 3600.0
 
 
 def executor_id(settings: Settings, role: str, instance: int) -> str:
@@ -92,7 +87,7 @@ def run_receiver(settings: Settings, instance: int) -> None:
     from msnode.wiring.receiving import make_receiver  # noqa: PLC0415 - the others do not need pynetdicom's server
 
     stop = StopSignal()
-    rules = rules_of(settings)
+    rules_of(settings)  # refuse a wrong file before anything is opened
     prepare(settings)
     database, store = Database(settings.database_url), open_store(settings)
     engine, name = Engine(settings.database_url), executor_id(settings, "receiver", instance)
@@ -100,17 +95,14 @@ def run_receiver(settings: Settings, instance: int) -> None:
     arrivals, dispatch = Arrivals(database, receiver=name), Dispatcher(engine)
     cut_off = arrivals.close_open_associations(name, at=datetime.now(UTC))
     receiver = make_receiver(settings, store, arrivals, database, dispatch)
-    router = Router(rules, settings, database, store)
-    assembler = Assembler(settings, database, router, arrivals, engine=engine, dispatch=dispatch)
+    completion = StudyCompletion(
+        Timers(**settings.completeness.model_dump()), settings.priority.alarm_after_s, database,
+        make_router(settings, database, store), arrivals, engine=engine, dispatch=dispatch,
+    )  # fmt: skip
     receiver.start()
-    log.info("receiver listening", port=receiver.port, count=cut_off)
-    looks = 0
+    log.info("receiver_listening", port=receiver.port, count=cut_off)
     try:
-        while not stop.wait(_ASSEMBLE_S):
-            assembler.look()
-            if looks % _LOOKS_AROUND == 0:
-                assembler.look_around()
-            looks += 1
+        run_completion(stop, completion)
     finally:
         receiver.stop()
         engine.stop()
@@ -135,12 +127,16 @@ def run_worker(settings: Settings, instance: int) -> None:
     worker = Worker(database, child, dispatch, takes(settings), attempts=settings.model.attempts)
     engine.serve(
         executor_id(settings, "worker", instance),
-        {work.JOB: insistent(worker.run)},
+        {work.JOB: retry_until_recorded(worker.run)},
         {work.JOB: QueueSlots(per_process=1)},
     )
     dispatch.reconcile(database)
-    _serve_until(stop, engine, [lambda: dispatch.bury_the_dead(database)], database)
-    child.stop()
+    try:
+        run_checks(stop, [lambda: dispatch.fail_dead_workflows(database)])
+    finally:
+        engine.stop(wait_s=_STOP_S)
+        database.close()
+        child.stop()
 
 
 def run_sender(settings: Settings, instance: int) -> None:
@@ -166,77 +162,32 @@ def run_sender(settings: Settings, instance: int) -> None:
     engine.serve(
         executor_id(settings, "sender", instance),
         {
-            work.DELIVER: insistent(sender.run),
-            work.VERIFY: insistent(verifier.run),
-            work.REPORT: insistent(reporter.run),
+            work.DELIVER: retry_until_recorded(sender.run),
+            work.VERIFY: retry_until_recorded(verifier.run),
+            work.REPORT: retry_until_recorded(reporter.run),
         },
         queues | {work.REPORT: QueueSlots(per_process=1), _FORMER_DELIVER_QUEUE: QueueSlots(per_process=1)},
     )
-    _serve_until(
-        stop, engine,
-        [lambda: dispatch.bury_the_dead(database), _upkeep(settings, database, store, engine)], database,
-    )  # fmt: skip
-
-
-def _upkeep(settings: Settings, database: Database, store: Store, engine: Engine) -> Callable[[], None]:
-    """What is done now and then: remove received bytes that are old, forget workflows that ended."""
-    looks = 0
-
-    def look() -> None:
-        nonlocal looks
-        looks += 1
-        if looks % _LOOKS_BETWEEN_UPKEEP != 1:
-            return
-        store.sweep(older_than_s=_ABANDONED_S)
-        engine.forget_finished(_FINISHED_KEPT_S)
-        if settings.retention.received_days > 0:
-            before = datetime.now(UTC) - timedelta(days=settings.retention.received_days)
-            removed = remove_old(database, store, before=before, limit=_REMOVED_AT_ONCE)
-            if removed:
-                log.info("received bytes removed by age", count=removed)
-
-    return look
-
-
-def _serve_until(
-    stop: StopSignal, engine: Engine, looks: list[Callable[[], None]], database: Database
-) -> None:
+    upkeep = Upkeep(database, store, engine, settings.retention.received_days)
     try:
-        while True:
-            for look in looks:
-                try:
-                    look()
-                except OutOfResources as error:
-                    log.warning("could not look", error=error)
-            if stop.wait(_LOOK_S):
-                return
+        run_checks(stop, [lambda: dispatch.fail_dead_workflows(database), upkeep.run_if_due])
     finally:
         engine.stop(wait_s=_STOP_S)
         database.close()
 
 
-def make_job_reader(settings: Settings, instance: int = 1) -> Callable[[int], dict[str, Any]]:
-    """In the worker's child: the model loaded, and the function that reads one job's study.
-
-    Returns:
-        job id → what the committed result set holds (`result.json`), with its key under "result_set".
-    """
-    from msnode.wiring.reader import Readers, read_job  # noqa: PLC0415 - OpenVINO belongs to the child alone
+def make_job_reader(settings: Settings, instance: int = 1) -> Callable[[int], ReadingSummary]:
+    """Load the model, in the worker's child; returns what reads one job's study, see `read_job`."""
+    from msnode.reading.read_job import read_job  # noqa: PLC0415 - OpenVINO belongs to the child alone
+    from msnode.wiring.reading import make_readers  # noqa: PLC0415 - as above
 
     configure_logs(settings)
-    _choose_gpu(instance)
+    choose_gpu(instance)
     # Hosts that share data_dir may have different processors, for which networks are compiled.
-    readers = Readers(settings, cache=settings.node.data_dir / "cache" / settings.host)
-    readers().predictor()
+    readers = make_readers(settings, settings.node.data_dir / "cache" / settings.host)
+    readers().networks()
     database, store = Database(settings.database_url), open_store(settings)
     return partial(read_job, readers, database, Arrivals(database), store)
-
-
-def _choose_gpu(instance: int) -> None:
-    """Each worker of a machine has a GPU of its own, as long as there are enough; before CUDA is loaded."""
-    count = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
-    if count > 1:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str((instance - 1) % count))
 
 
 RUN: Mapping[str, Callable[[Settings, int], None]] = {
@@ -257,7 +208,7 @@ def run_all(settings: Settings, config: Path | None) -> None:
     check_model(settings)
     check_routing(settings)
     prepare(settings)
-    log.info("node starting", version=msnode.__version__)
+    log.info("node_starting", version=msnode.__version__)
     counts = {"receiver": 1, "worker": settings.node.workers, "sender": settings.node.senders}
     supervise(
         [Process(role, number) for role, count in counts.items() for number in range(1, count + 1)], config

@@ -19,9 +19,9 @@ from msnode.wiring.destinations import reporting_addresses
 if TYPE_CHECKING:
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
+    from msnode.services.dispatch import Dispatcher
     from msnode.settings import Settings
     from msnode.store import Store
-    from msnode.wiring.dispatch import Dispatcher
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ def make_receiver(
     )
     lost = spool.index_again()
     if lost:
-        log.warning("instances recorded again", count=lost)
+        log.warning("instances_recorded_again", count=lost)
     limits = Limits(
         max_connections=receive.max_associations,
         max_connections_per_address=receive.max_associations_per_address,

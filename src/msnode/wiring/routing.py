@@ -1,38 +1,27 @@
-"""From the configured rules and what is known of a study to what becomes of it."""
+"""The routing rules and what they apply to, made from the settings."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msnode.domain.imaging import FLAIR
-from msnode.errors import ModelError, NotReadable
-from msnode.record import jobs
-from msnode.record.arrivals import Arrivals
-from msnode.record.jobs import JobState, Priority
-from msnode.record.studies import calling_aes, one_digest_a_series
+from msnode.errors import ModelError
 from msnode.routing.file import read_rules
-from msnode.routing.rules import Decision, Geometry, StudyFacts, decide
 from msnode.segment.bundle import find_bundle
-from msnode.series.describe import describe
-from msnode.series.select import SelectionRules, select
-from msnode.series.volume import group_series, read_instance
+from msnode.series.select import SelectionRules
+from msnode.services.explain_routing import Defaults, explain_folder
+from msnode.services.router import Router
 from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
-    from msnode.domain.imaging import Instance, Selection, Series
-    from msnode.record.database import Database, Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.database import Database
     from msnode.routing.rules import Rule
+    from msnode.services.explain_routing import Explanation
     from msnode.settings import Settings
     from msnode.store import Store
-
-_OBLIQUE_DEG = 30.0
-"""Axial slices of a head follow the corpus callosum and are tilted by up to some 25 degrees: still axial."""
 
 
 def rules_of(settings: Settings) -> tuple[Rule, ...]:
@@ -41,9 +30,7 @@ def rules_of(settings: Settings) -> tuple[Rule, ...]:
     Raises:
         ConfigurationError: see `read_rules`.
     """
-    if settings.node.routing is None:
-        return ()
-    return read_rules(settings.node.routing, [d.name for d in settings.destinations])
+    return _read(settings)
 
 
 def check_routing(settings: Settings) -> tuple[Rule, ...]:
@@ -60,93 +47,22 @@ def check_routing(settings: Settings) -> tuple[Rule, ...]:
         except ModelError as error:
             return str(error)
 
+    return _read(settings, problem)
+
+
+def _read(settings: Settings, bundle_problem: Callable[[str], str] = lambda _: "") -> tuple[Rule, ...]:
     if settings.node.routing is None:
         return ()
-    return read_rules(settings.node.routing, [d.name for d in settings.destinations], problem)
+    return read_rules(settings.node.routing, [d.name for d in settings.destinations], bundle_problem)
 
 
-class Router:
-    """Decides what becomes of a study that is complete; of what cannot be read in it the reading says why.
-
-    Args:
-        rules: tried in order; see `rules_of`.
-        settings: limits of the selection.
-        database: the record.
-        store: where the instances lie.
-    """
-
-    def __init__(self, rules: Sequence[Rule], settings: Settings, database: Database, store: Store) -> None:
-        self._rules = rules
-        self._settings = settings
-        self._database = database
-        self._store = store
-
-    def decide(self, study_instance_uid: str, at: datetime) -> Decision:
-        """The rule that decides, on what there is of the study.
-
-        Args:
-            study_instance_uid: a study in the record.
-            at: when it was complete.
-
-        Raises:
-            OutOfResources: record or store cannot be used now.
-        """
-        if not self._rules:
-            return Decision()
-        with self._database.read() as tx:
-            callers = calling_aes(tx, study_instance_uid)
-            one_each = one_digest_a_series(tx, study_instance_uid)
-        facts = StudyFacts(
-            callers,
-            at.astimezone(),
-            headers=cache(lambda: [i.header for i in self._instances(one_each)]),
-            geometry=cache(lambda: self._geometry(study_instance_uid)),
-        )
-        return decide(self._rules, facts)
-
-    def _geometry(self, study_instance_uid: str) -> Geometry | None:
-        stored = Arrivals(self._database).study_instances(study_instance_uid)
-        study = group_series(self._instances(each.digest for each in stored))
-        return geometry_of(selection_of(study, self._settings))
-
-    def _instances(self, digests: Iterable[str]) -> list[Instance]:
-        there = []
-        for digest in digests:
-            with suppress(NotReadable):
-                there.append(read_instance(self._store.blob_path(digest), digest))
-        return there
-
-
-def queue(tx: Transaction, job: Job, decision: Decision, *, at: datetime, why: str) -> Job:
-    """Move a job that is complete to the queue, or past it where its rule says that it is not to be read.
+def make_router(settings: Settings, database: Database, store: Store) -> Router:
+    """What decides about complete studies.
 
     Raises:
-        InvalidTransition: see `jobs.move`.
+        ConfigurationError: see `rules_of`.
     """
-    rule, to = decision.rule, JobState.QUEUED
-    if rule is not None and rule.read is False:
-        to, why = JobState.PASSED_OVER, f"the rule {rule.name!r} says that it is not to be read"
-    return jobs.move(tx, job, to, at=at, why=why, **routed(job, decision))
-
-
-def routed(job: Job, decision: Decision) -> Mapping[str, Any]:
-    """The columns that keep the decision with its job: another rule, later, does not change it."""
-    rule = decision.rule
-    if rule is None:
-        return {}
-    return {
-        "rule": rule.name,
-        "asked_for": rule.read,
-        "bundle": rule.bundle,
-        "preset": rule.preset,
-        "destinations": rule.destinations,
-        "priority": min(job.priority, Priority.STAT if rule.urgent else Priority.ROUTINE),
-    }
-
-
-def selection_of(study: Sequence[Series], settings: Settings) -> Selection:
-    """Which series of the study a reading would choose, and why each other not."""
-    return select(study, selection_rules(settings))
+    return Router(rules_of(settings), selection_rules(settings), database, store)
 
 
 def selection_rules(settings: Settings) -> SelectionRules:
@@ -154,15 +70,18 @@ def selection_rules(settings: Settings) -> SelectionRules:
     return SelectionRules(min_slices=settings.selection.min_slices, prefer=settings.selection.prefer)
 
 
-def geometry_of(selection: Selection) -> Geometry | None:
-    """The geometry of the chosen series; None where none is."""
-    chosen = selection.series.get(FLAIR)
-    if chosen is None:
-        return None
-    found = describe(chosen)
-    return Geometry(
-        plane="oblique" if found.tilt_deg > _OBLIQUE_DEG else found.plane,
-        acquisition="3d" if found.is_3d else "2d",
-        slice_count=found.slice_count,
-        slice_distance_mm=found.slice_distance_mm,
-    )
+def explain_studies(
+    path: Path, settings: Settings, calling_aes: frozenset[str], at: datetime
+) -> tuple[Explanation, ...]:
+    """What would become of every study below `path`; see `explain_folder`.
+
+    Raises:
+        NotReadable: no DICOM file, or a DICOM file that is damaged.
+        ConfigurationError: see `check_routing`.
+    """
+    model = settings.model
+    destinations = tuple(each.name for each in settings.destinations)
+    return explain_folder(
+        path, check_routing(settings), selection_rules(settings),
+        Defaults(model.bundle, model.preset, destinations), calling_aes=calling_aes, at=at,
+    )  # fmt: skip

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,39 +11,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from msnode.errors import ConfigurationError
+from msnode.services.run import StopSignal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import FrameType
 
 log = structlog.get_logger()
 
-_LOOK_S = 0.2
+_POLL_S = 0.2
 _STOP_S = 20.0
 _MISUSE = 2
 _PAUSES_S = (0.5, 0.5, 1, 1, 2, 5)
 _HEALTHY_S = 30.0
-
-
-class StopSignal:
-    """An event set by SIGTERM and SIGINT, or when the parent process has gone."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._parent = os.getppid()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._event.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait so long at most; True once the process should end."""
-        if os.getppid() != self._parent:
-            self._event.set()  # an orphan would keep port and locks from the supervisor's successor
-        return self._event.wait(seconds)
 
 
 @dataclass(frozen=True)
@@ -71,10 +48,10 @@ class _Child:
     def start(self) -> None:
         self.process = subprocess.Popen(self._command)
         self._started = time.monotonic()
-        log.info("process started", role=self.role, pid=self.process.pid)
+        log.info("process_started", role=self.role, pid=self.process.pid)
 
-    def look(self) -> None:
-        """Restart the process where it has ended, later each time.
+    def restart_if_ended(self) -> None:
+        """Restart the process where it has ended, after a longer pause each time.
 
         Raises:
             ConfigurationError: it refused its configuration; trying again would not help.
@@ -91,7 +68,7 @@ class _Child:
         lived = time.monotonic() - self._started
         self._deaths = 0 if lived > _HEALTHY_S else self._deaths + 1
         pause = _PAUSES_S[min(self._deaths, len(_PAUSES_S) - 1)]
-        log.error("process ended", role=self.role, pid=self.process.pid, exit_code=code)
+        log.error("process_ended", role=self.role, pid=self.process.pid, exit_code=code)
         self.process, self._restart_at = None, time.monotonic() + pause
 
     def stop(self, deadline: float) -> None:
@@ -100,7 +77,7 @@ class _Child:
         try:
             self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("process killed", role=self.role, pid=self.process.pid)
+            log.warning("process_killed", role=self.role, pid=self.process.pid)
             self.process.kill()
             self.process.wait()
 
@@ -117,9 +94,9 @@ def supervise(processes: Sequence[Process], config: Path | None) -> None:
     try:
         for child in children:
             child.start()
-        while not stop.wait(_LOOK_S):
+        while not stop.wait(_POLL_S):
             for child in children:
-                child.look()
+                child.restart_if_ended()
     finally:
         for child in children:
             if child.process is not None:

@@ -47,7 +47,7 @@ def test_a_line_that_calls_msnode_is_known(line, arguments):
         ('ae_title = "MSNODE"', 'aet = "MSNODE"', "a configuration that is refused"),
         ("| `queued` |", "| `waiting` |", "JobState are"),
         ("| `dead` |", "| `lost` |", "DeliveryState are"),
-        ("| `workflow dead` |", "| `workflow lost` |", "nothing logs 'workflow lost'"),
+        ("| `workflow_dead` |", "| `workflow_lost` |", "nothing logs 'workflow_lost'"),
         ("(#the-disk-is-full)", "(#disk-full)", "there is no heading #disk-full"),
         ("(conformance.md)", "(dicom.md)", "there is no dicom.md"),
         ("deploy/systemd/msnode.tmpfiles", "deploy/systemd/tmpfiles", "there is no deploy/systemd/tmpfiles"),

@@ -11,6 +11,7 @@ from msnode.preprocess import recipes
 from msnode.reading.outcome import ReadingRules
 from msnode.reading.pipeline import read_study
 from msnode.reading.result_set import read_result, write_result_set
+from msnode.reading.segment_volume import LesionRules
 from msnode.segment.bundle import Calibration, IntensityHistogram, Scope
 from msnode.series.select import SelectionRules
 from support.dicom_files import flair_series
@@ -20,10 +21,12 @@ from support.readings import provenance, series_of
 SCOPE = Scope(
     plane="axial", slice_distance_mm=(2, 9), field_strength_t=(1.5, 3.0), manufacturers=("PHILIPS",)
 )
-HEAD = ReadingRules(SelectionRules(), "flair2d-head-v1", SCOPE, threshold=0.5, min_volume_mm3=3)
+HEAD = ReadingRules(SelectionRules(), SCOPE, LesionRules("flair2d-head-v1", threshold=0.5, min_volume_mm3=3))
 CALIBRATION = Calibration(intercept=-1.0, logit_mean_probability=0.5, spread=-4.0, log_volume=0.2)
 STRIPPED = replace(
-    HEAD, recipe="flair2d-brain-v1", calibration=CALIBRATION, results=ResultRules(mark_below=0.5)
+    HEAD,
+    lesions=LesionRules("flair2d-brain-v1", threshold=0.5, min_volume_mm3=3, calibration=CALIBRATION),
+    results=ResultRules(mark_below=0.5),
 )
 
 

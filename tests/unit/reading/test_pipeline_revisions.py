@@ -14,6 +14,7 @@ from msnode.preprocess import recipes
 from msnode.reading.outcome import ReadingRules
 from msnode.reading.pipeline import read_study
 from msnode.reading.result_set import read_former, write_result_set
+from msnode.reading.segment_volume import LesionRules
 from msnode.segment.bundle import Calibration, Scope
 from msnode.series.select import SelectionRules
 from support.dicom_files import change_all, flair_series
@@ -22,10 +23,16 @@ from support.readings import provenance, series_of
 
 SCOPE = Scope(plane="sagittal", slice_distance_mm=(2, 9), field_strength_t=(1.5,), manufacturers=("PHILIPS",))
 RULES = ReadingRules(
-    SelectionRules(), "flair2d-brain-v1", SCOPE, threshold=0.5, min_volume_mm3=3,
-    results=ResultRules(mark_below=0.5),
-    calibration=Calibration(intercept=-1.0, logit_mean_probability=0.5, spread=-4.0, log_volume=0.2),
-)  # fmt: skip
+    SelectionRules(),
+    SCOPE,
+    LesionRules(
+        "flair2d-brain-v1",
+        threshold=0.5,
+        min_volume_mm3=3,
+        calibration=Calibration(intercept=-1.0, logit_mean_probability=0.5, spread=-4.0, log_volume=0.2),
+    ),
+    ResultRules(mark_below=0.5),
+)
 SIZE = {"slices": 14, "rows": 48, "columns": 48}
 FIRST, SECOND = provenance(), provenance(revision=1)
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msnode.domain.findings import Lesion, LesionMap
 from msnode.domain.imaging import Grid, Selection
 from msnode.domain.provenance import Output
-from msnode.reading.outcome import COMPLETED, REJECTED, Reading
+from msnode.reading.outcome import Reading
 from msnode.reading.result_set import read_former, read_result, write_result_set
+from msnode.reading.summary import ReadingStatus
 from msnode.segment.scope import IN_SCOPE, WARNING, ScopeVerdict
 from support.dicom_files import flair_series
 from support.readings import provenance, read
@@ -39,7 +40,7 @@ LESIONS = st.lists(
 def reading_of(lesion_map, **changes):
     empty = Selection(series={}, passed_over=(), reason="")
     facts = {"lesion_map": lesion_map, "scope": ScopeVerdict(IN_SCOPE)}
-    return Reading(COMPLETED, "", empty, provenance(), **(facts | changes))
+    return Reading(ReadingStatus.COMPLETED, "", empty, provenance(), **(facts | changes))
 
 
 def written(folder, reading):
@@ -98,7 +99,7 @@ def test_a_set_of_the_version_before_has_no_image_to_compare(tmp_path):
     with tarfile.open(NODE_0_2_0) as archive:
         archive.extractall(tmp_path, filter="data")
     former = read_former(tmp_path / "data/store/sets/job-1-0", 0)
-    assert former.status == REJECTED
+    assert former.status == ReadingStatus.REJECTED
     assert (former.image_digest, former.identity_digest) == (None, None)
     assert former.selection_digest
 

@@ -7,12 +7,12 @@ import pytest
 
 from msnode.domain.imaging import Grid, Prepared
 from msnode.preprocess import recipes
+from msnode.reading.networks import open_networks
 from msnode.segment.bundle import builtin_folder, find_bundle, load_bundle
 from msnode.segment.contrast import ContrastRatios, contrast_ratios, not_a_flair
 from msnode.segment.predict import Predictor
 from msnode.settings import ModelSettings
 from msnode.train.cases import read_nifti
-from msnode.wiring.reader import open_network
 from support.environment import shared_data
 
 SIZE, SPACING = 160, 0.9
@@ -74,7 +74,7 @@ def test_where_fluid_fills_the_brain_the_cortex_is_not_judged():
 def prepare(tmp_path_factory):
     bundle = load_bundle(find_bundle(ModelSettings().bundle, (builtin_folder(),)), recipes.names())
     cache = tmp_path_factory.mktemp("networks")
-    network = open_network(
+    network = open_networks(
         bundle, partial(Predictor, device="cpu", threads=2, preset="fast", cache_dir=cache)
     )
     recipe = recipes.get(bundle.manifest.recipe)

@@ -219,8 +219,8 @@ def test_the_cpu_path_loads_neither_torch_nor_nnunet(tiny_bundle):
         import sys
         from pathlib import Path
         import numpy as np
-        from msnode.domain import Grid, Volume
-        from msnode.lesions import find_lesions
+        from msnode.domain.imaging import Grid, Volume
+        from msnode.measure.lesions import find_lesions
         from msnode.preprocess import recipes
         from msnode.segment.bundle import load_bundle
         from msnode.segment.predict import Predictor

@@ -1,8 +1,8 @@
 import psutil
 import pytest
 
-from msnode.errors import ModelError, ProcessDied, ProcessKilled
-from msnode.services.read_jobs import InferenceChild, Limits, ReadingFailed
+from msnode.errors import ModelError, ProcessDied, ProcessKilled, ReadingFailed
+from msnode.services.inference_child import InferenceChild, Limits
 from support.worker_jobs import PATIENT_NAME, make_reader
 
 
@@ -23,25 +23,25 @@ def test_child_stays_between_jobs(child):
     ids=["crash", "hang", "memory"],
 )
 def test_a_child_that_dies_is_replaced(child, job, how):
-    first = child.read(1)["pid"]
+    first = int(child.read(1).reason)
     with pytest.raises(ProcessDied, match=how):
         child.read(job)
     assert not psutil.pid_exists(first)
-    assert child.read(1)["pid"] != first
+    assert int(child.read(1).reason) != first
 
 
 def test_a_child_that_somebody_kills_is_told_from_one_that_dies(child):
-    pid = child.read(1)["pid"]
+    pid = int(child.read(1).reason)
     with pytest.raises(ProcessKilled, match="SIGKILL"):
         child.read(7)
-    assert child.read(1)["pid"] != pid
+    assert int(child.read(1).reason) != pid
 
 
 def test_errors_keep_their_class(child):
-    pid = child.read(1)["pid"]
+    pid = int(child.read(1).reason)
     with pytest.raises(ModelError, match="the bundle is broken"):
         child.read(5)
-    assert child.read(1)["pid"] == pid
+    assert int(child.read(1).reason) == pid
 
 
 def test_an_unexpected_error_names_the_place_but_no_value(child):
@@ -52,6 +52,6 @@ def test_an_unexpected_error_names_the_place_but_no_value(child):
 
 def test_stop_ends_the_process():
     child = InferenceChild(make_reader, Limits(seconds=3, rss_bytes=2**30))
-    pid = child.read(1)["pid"]
+    pid = int(child.read(1).reason)
     child.stop()
     assert not psutil.pid_exists(pid)

@@ -1,6 +1,7 @@
 """What the worker makes of a reading's end, on a record."""
 
 from msnode.errors import ModelError, OutOfResources, ProcessDied, ProcessKilled
+from msnode.reading.summary import ReadingStatus, ReadingSummary
 from msnode.record import deliveries, jobs
 from msnode.record.deliveries import Result, Takes
 from msnode.record.jobs import JobState
@@ -119,13 +120,10 @@ class ChildThatReads:
     def read(self, job_id):
         self.read_ids.append(job_id)
         report = Result("sr", f"2.25.{job_id}", "1.2.840", "2.25.9", "sr.dcm", "ab" * 32)
-        return dict.fromkeys((
-            "selection_digest", "msnode_version", "settings_digest", "runtime", "lesion_count",
-            "lesion_volume_mm3", "model",
-        )) | {
-            "status": "completed", "reason": "3 lesions", "series_instance_uid": "1.2.1", "passed_over": [],
-            "outputs": [vars(report)], "result_set": f"set-{job_id}", "timings_s": {},
-        }  # fmt: skip
+        return ReadingSummary(
+            ReadingStatus.COMPLETED, "3 lesions", selection_digest="", msnode_version="", settings_digest="",
+            runtime="", series_instance_uid="1.2.1", results=(report,), result_set=f"set-{job_id}",
+        )  # fmt: skip
 
 
 def routed_to(record, *names, job_id=1, takes=("pacs", "research", "archive")):

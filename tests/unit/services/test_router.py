@@ -9,56 +9,26 @@ import pytest
 from pydicom import dcmread
 
 from msnode.domain.arrivals import Arrival, AssociationFacts
-from msnode.errors import ConfigurationError
+from msnode.errors import InvalidTransition
+from msnode.reading import read_job as reading
 from msnode.record import administration, jobs
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.record.jobs import JobState, Priority
 from msnode.routing.rules import Decision, Rule
+from msnode.series.select import SelectionRules, select
 from msnode.series.volume import group_series, read_instance
-from msnode.settings import FolderDestination, NodeSettings, Settings
+from msnode.services import router as routing
+from msnode.services.administer import Administrator
+from msnode.services.router import Router, geometry_of, queue
 from msnode.store import Blob, Store
-from msnode.wiring import operate, reader, routing
-from msnode.wiring.explaining import explain_folder
-from msnode.wiring.routing import Router, check_routing, geometry_of, queue, rules_of, selection_of
+from msnode.wiring.routing import rules_of
 from support.dicom_files import change, flair_series
 from support.heads import study_of
+from support.site_rules import settings_with
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SMALL = {"slices": 12, "rows": 16, "columns": 16}
-
-RULES = """
-[[rules]]
-name = "sagittal 3D"
-preset = "best"
-[rules.when.geometry]
-plane = "sagittal"
-acquisition = "3d"
-
-[[rules]]
-name = "urgent"
-read = true
-bundle = "other"
-preset = "fast"
-priority = "stat"
-destinations = ["research"]
-[rules.when]
-calling_ae = "ER"
-tags = { RequestedProcedurePriority = "STAT" }
-
-[[rules]]
-name = "never"
-read = false
-[rules.when]
-calling_ae = "NOBODY"
-"""
-
-
-def settings_with(folder, rules=RULES):
-    path = folder / "routing.toml"
-    path.write_text(rules)
-    there = tuple(FolderDestination(type="folder", name=n, path=folder / n) for n in ("pacs", "research"))
-    return Settings(node=NodeSettings(data_dir=folder, routing=path), destinations=there)
 
 
 class Site:
@@ -69,7 +39,7 @@ class Site:
         self.database = Database(f"sqlite:///{folder / 'm.db'}")
         self.arrivals = Arrivals(self.database)
         self.store = Store(folder / "store", durable=False)
-        self.router = Router(rules_of(settings_with(folder)), Settings(), self.database, self.store)
+        self.router = Router(rules_of(settings_with(folder)), SelectionRules(), self.database, self.store)
         self.associations = 0
 
     def receive(self, paths, calling_ae):
@@ -147,7 +117,7 @@ def test_what_cannot_be_read_does_not_stop_a_decision(site, tmp_path):
 def test_without_rules_no_header_is_read(tmp_path, migrated, monkeypatch):
     monkeypatch.setattr(routing, "read_instance", None)
     site = Site(tmp_path, migrated)
-    site.router = Router((), Settings(), site.database, site.store)
+    site.router = Router((), SelectionRules(), site.database, site.store)
     assert site.decided(flair_series(tmp_path / "in", **SMALL), "ER") is None
     site.database.close()
 
@@ -207,7 +177,7 @@ def test_geometry_is_that_of_the_series_that_would_be_read(tmp_path, orientation
     if tilt_deg:
         _tilt(paths, tilt_deg)
     study = group_series(read_instance(path) for path in paths)
-    found = geometry_of(selection_of(study, Settings()))
+    found = geometry_of(select(study, SelectionRules()))
     assert (found.plane, found.acquisition, found.slice_count) == (*says[:2], slices)
     assert found.slice_distance_mm == pytest.approx(says[2], abs=1e-3)
 
@@ -229,58 +199,7 @@ def _tilt(paths, degrees):
 
 
 def test_a_study_of_which_nothing_would_be_read_has_no_geometry():
-    assert geometry_of(selection_of((), Settings())) is None
-
-
-def test_bundles_of_rules_have_to_be_there(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"line 12: rules\.2\.bundle: no bundle 'other'"):
-        check_routing(settings_with(tmp_path))
-    assert len(check_routing(settings_with(tmp_path, BUILT_IN))) == 3
-    nowhere = RULES.replace('"other"', f'"{tmp_path}/absent"')
-    with pytest.raises(ConfigurationError, match=r"line 12: .*there is no folder"):
-        check_routing(settings_with(tmp_path, nowhere))
-    assert check_routing(Settings()) == ()
-
-
-BUILT_IN = RULES.replace('"other"', '"msnode-flair2d"')
-
-
-def explained(folder, *aes, rules=BUILT_IN):
-    return explain_folder(folder / "in", settings_with(folder, rules), frozenset(aes), NOON)
-
-
-def test_a_folder_of_several_studies_is_explained_study_by_study(tmp_path):
-    stat = flair_series(tmp_path / "in" / "a", study="1", RequestedProcedurePriority="STAT", **SMALL)
-    flair_series(tmp_path / "in" / "a" / "t1", study="1", description="Ax T1", series_number=5, **SMALL)
-    flair_series(tmp_path / "in" / "b", study="2", **SMALL)
-    by_uid = {each.study_instance_uid: each for each in explained(tmp_path, "ER")}
-    urgent = by_uid.pop(study_of(stat[0]))
-    (usual,) = by_uid.values()
-    assert (urgent.rule, urgent.outcome, urgent.reads) == ("urgent", "read", True)
-    assert urgent.series.series_instance_uid == dcmread(stat[0]).SeriesInstanceUID
-    assert "FLAIR by description" in urgent.series.reason
-    assert ["another contrast" in each.reason for each in urgent.passed_over] == [True]
-    assert (urgent.bundle, urgent.preset, urgent.priority) == ("msnode-flair2d", "fast", "stat")
-    assert urgent.destinations == ("research",)
-    assert [missed.rule for missed in urgent.missed] == ["sagittal 3D"]
-    assert urgent.missed[0].why == "of the series that would be read: axial, not sagittal"
-    assert (usual.rule, len(usual.missed), usual.outcome) == (None, 3, "read")
-    assert (usual.preset, usual.priority, usual.destinations) == ("standard", "routine", ("pacs", "research"))
-
-
-@pytest.mark.parametrize(
-    ("rules", "reads", "outcome"),
-    [
-        ("", False, "passed over in silence: no FLAIR series can be read"),
-        ('[[rules]]\nname = "a"\nread = true\n', True, "rejected, which a report says: no FLAIR series"),
-        ('[[rules]]\nname = "a"\nread = false\n', False, "passed over: the rule says"),
-    ],
-)
-def test_what_becomes_of_a_study_without_a_flair(tmp_path, rules, reads, outcome):
-    flair_series(tmp_path / "in", description="Ax T1", **SMALL)
-    (each,) = explained(tmp_path, rules=rules)
-    assert (each.reads, each.series) == (reads, None)
-    assert each.outcome.startswith(outcome)
+    assert geometry_of(select((), SelectionRules())) is None
 
 
 def test_a_job_is_read_with_what_it_was_routed_to(site, tmp_path, monkeypatch):
@@ -297,17 +216,34 @@ def test_a_job_is_read_with_what_it_was_routed_to(site, tmp_path, monkeypatch):
 
         return SimpleNamespace(read=read)
 
-    monkeypatch.setattr(reader, "describe", lambda *_: {})
-    reader.read_job(readers, site.database, site.arrivals, site.store, job.id)
+    monkeypatch.setattr(reading, "describe", lambda *_: None)
+    monkeypatch.setattr(reading.ReadingSummary, "of", lambda *_: None)
+    reading.read_job(readers, site.database, site.arrivals, site.store, job.id)
     assert asked == [("b", "best", True)]
 
 
+class FakeEngine:
+    """Remembers the workflows that were enqueued."""
+
+    def __init__(self):
+        self.enqueued = []
+
+    def enqueue(self, _tx, _workflow, workflow_id, *_, **__):
+        self.enqueued.append(workflow_id)
+
+
 def test_a_held_study_that_an_administrator_has_read_goes_by_its_rule_too(site, tmp_path):
-    settings = settings_with(tmp_path)
     site.receive(flair_series(tmp_path / "in", RequestedProcedurePriority="STAT", **SMALL), "ER")
-    columns = operate._routed(settings, site.database, site.waiting().id)
-    with site.database.write() as tx:
-        job = administration.retry(tx, site.waiting().id, at=NOON, routed=columns)
+    engine = FakeEngine()
+    job = Administrator(site.database, engine, lambda: site.router).retry(site.waiting().id)
     assert (job.state, job.rule, job.destinations) == (JobState.QUEUED, "urgent", ("research",))
-    assert operate._routed(settings, site.database, job.id) == {}
-    assert operate._routed(settings, site.database, 99) == {}
+    assert engine.enqueued == [f"job:{job.id}:0"]
+
+
+def test_a_job_that_was_routed_before_is_retried_without_rules(site, tmp_path):
+    site.receive(flair_series(tmp_path / "in", **SMALL), "ER")
+    job = site.queue(Decision(Rule("never", read=False)))
+    tried = Administrator(site.database, FakeEngine(), None).retry(job.id)
+    assert (tried.state, tried.rule) == (JobState.QUEUED, "never")
+    with pytest.raises(InvalidTransition):
+        Administrator(site.database, FakeEngine(), None).retry(99)

@@ -10,9 +10,11 @@ import pytest
 from msnode.domain.imaging import Grid, Prediction, Volume
 from msnode.errors import BundleMissing
 from msnode.preprocess import recipes
+from msnode.reading import networks as opening
+from msnode.reading.networks import open_networks
 from msnode.settings import ModelSettings, NodeSettings, Settings, with_preset
-from msnode.wiring import reader
-from msnode.wiring.reader import Reader, Readers, open_network, read_folder
+from msnode.wiring import reading
+from msnode.wiring.reading import make_reader, make_readers, read_study_folder
 from support.dicom_files import flair_series
 
 
@@ -47,8 +49,8 @@ def opened(monkeypatch):
         found[which.path] = FakePredictor(which, options)
         return found[which.path]
 
-    monkeypatch.setattr(reader, "Predictor", open_predictor)
-    monkeypatch.setattr(reader, "load_bundle", lambda path, _: bundle(path, "brain2d-v1"))
+    monkeypatch.setattr(reading, "Predictor", open_predictor)
+    monkeypatch.setattr(opening, "load_bundle", lambda path, _: bundle(path, "brain2d-v1"))
     return found
 
 
@@ -59,7 +61,7 @@ def read_with(folder, preset, tmp_path):
     model = ModelSettings(
         bundle=str(folder), preset=preset, device="cpu", threads=1, cache_dir=tmp_path / "cache"
     )
-    return read_folder(tmp_path / "in", out, Settings(model=model))
+    return read_study_folder(tmp_path / "in", out, Settings(model=model))
 
 
 @pytest.mark.parametrize(("preset", "differ"), [("fast", False), ("standard", True), ("best", True)])
@@ -79,14 +81,14 @@ def test_a_real_bundle_finds_the_brain_first(stripping_bundle, tmp_path):
 
 
 def test_a_recipe_that_strips_nothing_needs_one_network(opened):
-    network = open_network(bundle("/b", "flair2d-head-v1"), reader.Predictor)
+    network = open_networks(bundle("/b", "flair2d-head-v1"), reading.Predictor)
     assert network.extract is None
     assert network.runtime_name == "fake"
     assert list(opened) == [Path("/b")]
 
 
 def test_a_recipe_that_strips_the_skull_uses_the_bundle_within(opened):
-    network = open_network(bundle("/b", "flair2d-brain-v1"), reader.Predictor)
+    network = open_networks(bundle("/b", "flair2d-brain-v1"), reading.Predictor)
     assert set(opened) == {Path("/b"), Path("/b/brain")}
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 5.0, 1.8, 1.8, 1
@@ -103,25 +105,24 @@ def test_a_recipe_that_strips_the_skull_uses_the_bundle_within(opened):
 
 def test_a_bundle_without_its_brain_is_refused(tmp_path):
     with pytest.raises(BundleMissing, match="brain"):
-        open_network(bundle(tmp_path, "flair2d-brain-v1"), FakePredictor)
+        open_networks(bundle(tmp_path, "flair2d-brain-v1"), FakePredictor)
 
 
 def test_the_reader_opens_networks_as_the_settings_say_and_once(opened, monkeypatch, tmp_path):
     manifest = {"scope": None, "threshold": 0.5, "min_volume_mm3": 3, "calibration": None}
     configured = bundle("/b", "flair2d-brain-v1", **manifest)
-    monkeypatch.setattr(reader, "load_bundle", lambda path, _: configured if path == Path("/b") else
-                        bundle(path, "brain2d-v1"))  # fmt: skip
+    monkeypatch.setattr(reading, "load_bundle", lambda *_: configured)
     model = ModelSettings(bundle="/b", preset="best", threads=3, device="cpu")
     settings = Settings(model=model, node=NodeSettings(data_dir=tmp_path / "data"))
-    one = Reader(settings)
+    one = make_reader(settings)
     assert opened == {}
-    assert one.predictor() is one.predictor()
+    assert one.networks() is one.networks()
     expected = {"device": "cpu", "threads": 3, "preset": "best", "cache_dir": tmp_path / "data" / "cache"}
     assert {path: p.options for path, p in opened.items()} == {
         Path("/b"): expected,
         Path("/b/brain"): expected,
     }
-    Reader(settings, cache=tmp_path / "mine").predictor()
+    make_reader(settings, cache=tmp_path / "mine").networks()
     assert opened[Path("/b")].options["cache_dir"] == tmp_path / "mine"
 
 
@@ -129,14 +130,14 @@ def test_the_reader_opens_networks_as_the_settings_say_and_once(opened, monkeypa
 def any_bundle(opened, monkeypatch):
     """Every folder is a bundle that strips no skull; gives the predictors that are opened."""
     manifest = {"scope": None, "threshold": 0.5, "min_volume_mm3": 3, "calibration": None}
-    monkeypatch.setattr(reader, "load_bundle", lambda path, _: bundle(path, "flair2d-head-v1", **manifest))
+    monkeypatch.setattr(reading, "load_bundle", lambda path, _: bundle(path, "flair2d-head-v1", **manifest))
     return opened
 
 
 def test_readers_keep_the_two_used_last_each_under_its_own_settings(any_bundle, tmp_path):
     model = ModelSettings(bundle="/usual", preset="standard")
     settings = Settings(model=model, node=NodeSettings(data_dir=tmp_path))
-    readers = Readers(settings)
+    readers = make_readers(settings, tmp_path)
     usual = readers()
     assert readers("/usual") is usual
     assert readers(None, "standard") is usual
@@ -144,17 +145,17 @@ def test_readers_keep_the_two_used_last_each_under_its_own_settings(any_bundle, 
     assert (fast.bundle.path, best.bundle.path) == (Path("/usual"), Path("/other"))
     assert readers(None, "fast") is fast
     assert readers() is not usual
-    best.predictor()
+    best.networks()
     assert any_bundle[Path("/other")].options["preset"] == "best"
-    assert fast._settings.results_digest == with_preset(settings, "fast").results_digest
-    assert fast._settings.results_digest != usual._settings.results_digest
+    assert fast._settings_digest == with_preset(settings, "fast").results_digest
+    assert fast._settings_digest != usual._settings_digest
 
 
 def test_the_networks_of_a_reader_that_is_dropped_are_freed(any_bundle, tmp_path):
-    readers = Readers(Settings(node=NodeSettings(data_dir=tmp_path)))
+    readers = make_readers(Settings(node=NodeSettings(data_dir=tmp_path)), tmp_path)
     networks = []
     for preset in ("fast", "standard", "best"):
-        networks.append(weakref.ref(readers("/b", preset).predictor()))
+        networks.append(weakref.ref(readers("/b", preset).networks()))
         any_bundle.clear()
     gc.collect()
     assert [network() is None for network in networks] == [True, False, False]

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from msnode.dicom.uids import is_own
 from msnode.domain.imaging import FLAIR, PassedOver
 from msnode.routing.rules import Rule, StudyFacts, decide
+from msnode.series.folder import instances_below
+from msnode.series.select import select
 from msnode.series.volume import group_series
-from msnode.wiring.folder import instances_below
-from msnode.wiring.routing import check_routing, geometry_of, selection_of
+from msnode.services.router import geometry_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from pydicom import Dataset
+
     from msnode.domain.imaging import Selection, Series
-    from msnode.routing.rules import Missed
-    from msnode.settings import Settings
+    from msnode.routing.rules import Decision, Missed
+    from msnode.series.select import SelectionRules
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds where no rule says otherwise: bundle, preset, and the names of all destinations."""
+
+    bundle: str
+    preset: str
+    destinations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,56 +74,64 @@ class Explanation:
 
 
 def explain_folder(
-    path: Path, settings: Settings, calling_aes: frozenset[str], at: datetime
+    path: Path,
+    rules: Sequence[Rule],
+    selection: SelectionRules,
+    defaults: Defaults,
+    *,
+    calling_aes: frozenset[str],
+    at: datetime,
 ) -> tuple[Explanation, ...]:
     """Every study in the files below `path`, by Study Instance UID.
 
     Args:
         path: a folder, or one file.
-        settings: rules, bundle, destinations, limits of the selection.
+        rules: tried in order.
+        selection: limits of the rules that pick the FLAIR.
+        defaults: what holds where no rule says otherwise.
         calling_aes: AE titles under which the studies would be sent.
         at: when they would be complete, local time.
 
     Raises:
         NotReadable: no DICOM file, or a DICOM file that is damaged.
-        ConfigurationError: the routing rules are wrong.
     """
-    rules = check_routing(settings)
     series = group_series(instances_below(path))
-    studies = groupby(series, key=lambda each: each.study_instance_uid)
-    return tuple(_explain(tuple(study), rules, settings, calling_aes, at) for _, study in studies)
+    explained = []
+    for _, grouped in groupby(series, key=lambda each: each.study_instance_uid):
+        study = tuple(grouped)
+        chosen = select(study, selection)
+        facts = StudyFacts(
+            calling_aes,
+            at,
+            headers=partial(_headers, study),
+            geometry=partial(geometry_of, chosen),
+        )
+        explained.append(_explain(study[0].study_instance_uid, chosen, decide(rules, facts), defaults))
+    return tuple(explained)
+
+
+def _headers(study: Sequence[Series]) -> list[Dataset]:
+    return [header for each in study if not is_own(header := each.instances[0].header)]
 
 
 def _explain(
-    study: Sequence[Series],
-    rules: Sequence[Rule],
-    settings: Settings,
-    calling_aes: frozenset[str],
-    at: datetime,
+    study_instance_uid: str, selection: Selection, decision: Decision, defaults: Defaults
 ) -> Explanation:
-    selection = selection_of(study, settings)
-    facts = StudyFacts(
-        calling_aes,
-        at,
-        headers=lambda: [h for each in study if not is_own(h := each.instances[0].header)],
-        geometry=lambda: geometry_of(selection),
-    )
-    decision = decide(rules, facts)
     rule = decision.rule or Rule("")
     reads, outcome = _outcome(rule, selection)
     chosen = selection.series.get(FLAIR)
     return Explanation(
-        study_instance_uid=study[0].study_instance_uid,
+        study_instance_uid=study_instance_uid,
         rule=rule.name or None,
         missed=decision.missed,
         reads=reads,
         outcome=outcome,
         series=ChosenSeries(chosen.series_instance_uid, selection.reason) if chosen and reads else None,
         passed_over=selection.passed_over,
-        bundle=rule.bundle or settings.model.bundle,
-        preset=rule.preset or settings.model.preset,
+        bundle=rule.bundle or defaults.bundle,
+        preset=rule.preset or defaults.preset,
         priority="stat" if rule.urgent else "routine",
-        destinations=rule.destinations or tuple(each.name for each in settings.destinations),
+        destinations=rule.destinations or defaults.destinations,
     )
 
 

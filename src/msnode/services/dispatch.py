@@ -64,34 +64,36 @@ class Dispatcher:
                 for each in expected[begin : begin + _AT_ONCE]:
                     self.enqueue(tx, each)
 
-    def bury_the_dead(self, database: Database) -> None:
+    def fail_dead_workflows(self, database: Database) -> None:
         """Fail what the engine gave up, once; its workflows are then forgotten there."""
         dead = self._engine.dead_workflows()
         for each in dead:
-            log.error("workflow dead", workflow_id=each.workflow_id)
+            log.error("workflow_dead", workflow_id=each.workflow_id)
             with database.write() as tx:
                 work.bury(tx, each.workflow_id, at=datetime.now(UTC), why=each.reason)
         if dead:
             self._engine.forget([each.workflow_id for each in dead])
 
 
-def insistent(run: Callable[..., None], wait: Callable[[float], object] = time.sleep) -> Callable[..., None]:
+def retry_until_recorded(
+    run: Callable[..., None], wait: Callable[[float], object] = time.sleep
+) -> Callable[..., None]:
     """The same function, called again until the record can be used.
 
     Every workflow may be run again from its beginning, so a database that is full, locked or gone for a
     while only delays it. At the end of the process the engine keeps it for the next one.
     """
 
-    def insist(*arguments: int | str) -> None:
+    def run_until_recorded(*arguments: int | str) -> None:
         tries = 0
         while True:
             try:
                 run(*arguments)
             except OutOfResources as error:
-                log.warning("waiting for the record", error=error)
+                log.warning("record_waited_for", error=error)
                 wait(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
                 tries += 1
             else:
                 return
 
-    return insist
+    return run_until_recorded

@@ -1,5 +1,5 @@
 from msnode.errors import OutOfResources
-from msnode.wiring.dispatch import insistent
+from msnode.services.dispatch import retry_until_recorded
 
 
 def test_a_workflow_is_run_again_until_the_record_can_be_used():
@@ -10,6 +10,6 @@ def test_a_workflow_is_run_again_until_the_record_can_be_used():
         if len(calls) < 7:
             raise OutOfResources("the database does not answer")
 
-    insistent(run, waits.append)(5)
+    retry_until_recorded(run, waits.append)(5)
     assert calls == [5] * 7
     assert waits == [0.5, 1.0, 2.0, 5.0, 5.0, 5.0]

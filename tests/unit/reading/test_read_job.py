@@ -13,17 +13,17 @@ from msnode import crash_points
 from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.domain.provenance import ModelIdentity
 from msnode.errors import InvalidTransition, NotReadable, OutOfResources
+from msnode.reading.read_job import read_job
 from msnode.reading.result_set import read_result
 from msnode.record import deliveries, jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.deliveries import DeliveryState, Result, Takes
+from msnode.record.deliveries import DeliveryState, Takes
 from msnode.record.jobs import JobState
 from msnode.segment.bundle import Scope
 from msnode.settings import NodeSettings, Settings
 from msnode.store import Blob, Store
-from msnode.wiring import reader as wiring
-from msnode.wiring.reader import Reader, read_job
+from msnode.wiring import reading as wiring
 from support.dicom_files import change_all, flair_series
 from support.networks import FakeNetwork
 
@@ -43,13 +43,14 @@ class Node:
         self.database = Database(f"sqlite:///{folder / 'm.db'}")
         self.arrivals = Arrivals(self.database)
         self.store = Store(folder / "store", durable=False)
-        self.reader = Reader(Settings(node=NodeSettings(data_dir=folder)))
+        self.reader = wiring.make_reader(Settings(node=NodeSettings(data_dir=folder)))
         self.networks_loaded = 0
-        self.reader.predictor = self._predictor
+        self.reader.networks = self._networks
+        self.summary = None
         self.clock = NOON
         self.arrivals.association_opened(AssociationFacts("a1", "MR", "MSNODE", "10.0.0.7", NOON))
 
-    def _predictor(self):
+    def _networks(self):
         self.networks_loaded += 1
         return FakeNetwork()
 
@@ -94,22 +95,27 @@ class Node:
         return job, self.read_again(job)
 
     def read_again(self, job):
-        return read_job(lambda *_: self.reader, self.database, self.arrivals, self.store, job.id)
+        """What `result.json` holds; of a reading without results what its summary says of it."""
+        summary = read_job(lambda *_: self.reader, self.database, self.arrivals, self.store, job.id)
+        self.summary = summary
+        if summary.result_set is None:
+            return {"status": summary.status, "reason": summary.reason, "outputs": []}
+        return read_result(self.store.set_path(summary.result_set)) | {"result_set": summary.result_set}
 
-    def record(self, job, result):
+    def record(self, job):
         """As the worker does."""
+        summary = self.summary
         facts = {
-            "selection_digest": result["selection_digest"],
-            "series_instance_uid": result["series_instance_uid"],
+            "selection_digest": summary.selection_digest,
+            "series_instance_uid": summary.series_instance_uid,
         }
-        results = [Result(**{n: o[n] for n in Result.__dataclass_fields__}) for o in result["outputs"]]
         with self.database.write() as tx:
-            if "result_set" not in result:
-                jobs.move(tx, job, JobState(result["status"]), at=self.now(), why=result["reason"], **facts)
+            if summary.result_set is None:
+                jobs.move(tx, job, JobState(summary.status), at=self.now(), why=summary.reason, **facts)
                 return
             moved = deliveries.finish(
-                tx, job, results, TAKES, at=self.now(), why=result["reason"],
-                result_set=result["result_set"], **facts,
+                tx, job, summary.results, TAKES, at=self.now(), why=summary.reason,
+                result_set=summary.result_set, **facts,
             )  # fmt: skip
             deliveries.withdraw_former(tx, moved, at=self.now())
 
@@ -123,7 +129,7 @@ class Node:
         """Receive, read, record, deliver; the job and what its set holds."""
         self.receive(*paths)
         job, result = self.read()
-        self.record(job, result)
+        self.record(job)
         if delivered:
             self.deliver(job, *delivered)
         return job, result

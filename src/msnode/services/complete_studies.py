@@ -1,4 +1,4 @@
-"""The receiver's look at what has come in: complete studies are queued, and waiting too long is an alarm."""
+"""Queues studies once they are complete; says which wait, and for whom a person should look."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from msnode.record.jobs import JobState
 from msnode.record.overview import overdue
 from msnode.record.studies import study_lock
 from msnode.record.waiting import WaitingStudies
-from msnode.series.assemble import Timers, assess
-from msnode.wiring.routing import queue
+from msnode.series.assemble import assess
+from msnode.services.router import queue
 
 if TYPE_CHECKING:
     from msnode.domain.arrivals import StudyArrivals
     from msnode.engine.engine import Engine
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
-    from msnode.settings import Settings
-    from msnode.wiring.dispatch import Dispatcher
-    from msnode.wiring.routing import Router
+    from msnode.series.assemble import Timers
+    from msnode.services.dispatch import Dispatcher
+    from msnode.services.router import Router
 
 log = structlog.get_logger()
 
 
-class Assembler:
-    """Looks, whenever it is told to, at the studies that are coming in.
+class StudyCompletion:
+    """Checks, whenever it is told to, the studies that are coming in.
 
     Args:
-        settings: completeness, when waiting is an alarm.
+        timers: when a study counts as complete.
+        alarm_after_s: a job that has waited longer than this is an alarm, seconds.
         database: the record.
         router: decides what becomes of a study.
         arrivals: the ledger.
@@ -44,7 +45,8 @@ class Assembler:
 
     def __init__(
         self,
-        settings: Settings,
+        timers: Timers,
+        alarm_after_s: float,
         database: Database,
         router: Router,
         arrivals: Arrivals,
@@ -52,18 +54,18 @@ class Assembler:
         engine: Engine,
         dispatch: Dispatcher,
     ) -> None:
-        self._timers = Timers(**settings.completeness.model_dump())
-        self._alarm_after_s = settings.priority.alarm_after_s
+        self._timers = timers
+        self._alarm_after_s = alarm_after_s
         self._database = database
         self._router = router
         self._arrivals = arrivals
-        self._waiting = WaitingStudies(database, quiet_s=self._timers.shortest_s)
+        self._waiting = WaitingStudies(database, quiet_s=timers.shortest_s)
         self._engine = engine
         self._dispatch = dispatch
         self._suspects: frozenset[str] = frozenset()
         self._alarmed: set[int] = set()
 
-    def look(self) -> None:
+    def queue_complete(self) -> None:
         """Queue the studies that are complete; say once why another is held."""
         try:
             for study in self._waiting.due(datetime.now(UTC)):
@@ -74,16 +76,16 @@ class Assembler:
                 if verdict.held:
                     self._hold(study, verdict.reason)
                 self._waiting.look_again(study, verdict.next_look_at)
-        except OutOfResources as error:
-            log.warning("studies not looked at", error=error)  # the next look comes in half a second
+        except OutOfResources as error:  # they are checked again in half a second
+            log.warning("studies_not_checked", error=error)
 
-    def look_around(self) -> None:
-        """Close what dead receivers left open, and raise the alarm for jobs that wait too long."""
+    def check_receivers_and_ages(self) -> None:
+        """End what dead receivers left open, and raise the alarm for jobs that wait too long."""
         try:
-            self._close_for_the_dead()
+            self._close_associations_of_dead_receivers()
             self._alarm()
         except OutOfResources as error:
-            log.warning("could not look around", error=error)
+            log.warning("receivers_and_ages_not_checked", error=error)
 
     def _queue(self, study: StudyArrivals, why: str) -> None:
         crash_points.reach("study-complete", study.study_instance_uid)
@@ -98,7 +100,7 @@ class Assembler:
             self._dispatch(tx, moved)
         crash_points.reach("study-queued", study.study_instance_uid)
         log.info(
-            "study complete", job_id=job.id, study_instance_uid=study.study_instance_uid, state=moved.state
+            "study_complete", job_id=job.id, study_instance_uid=study.study_instance_uid, state=moved.state
         )
 
     def _hold(self, study: StudyArrivals, why: str) -> None:
@@ -109,14 +111,14 @@ class Assembler:
             return
         with self._database.write() as tx:
             jobs.explain(tx, job, why)
-        log.warning("study held", job_id=job.id, study_instance_uid=study.study_instance_uid)
+        log.warning("study_held", job_id=job.id, study_instance_uid=study.study_instance_uid)
 
-    def _close_for_the_dead(self) -> None:
+    def _close_associations_of_dead_receivers(self) -> None:
         """A receiver whose lock is free twice in a row is dead, and what it had open was cut off."""
         free = frozenset(name for name in self._arrivals.open_receivers() if self._engine.is_free(name))
         for name in free & self._suspects:
             count = self._arrivals.close_open_associations(name, at=datetime.now(UTC))
-            log.warning("receiver is dead, its associations were cut off", executor_id=name, count=count)
+            log.warning("receiver_dead", executor_id=name, count=count)
         self._suspects = free - self._suspects
 
     def _alarm(self) -> None:
@@ -126,5 +128,5 @@ class Assembler:
         for job in late:
             if job.id not in self._alarmed:
                 age_s = (now - job.created_at).total_seconds()
-                log.error("job waits too long", job_id=job.id, state=job.state, age_s=round(age_s))
+                log.error("job_waits_too_long", job_id=job.id, state=job.state, age_s=round(age_s))
         self._alarmed = {job.id for job in late}

@@ -3,34 +3,31 @@ from pathlib import Path
 import pytest
 
 from msnode.errors import ConfigurationError
-from msnode.settings import ModelSettings, Settings
-from msnode.wiring.model import cache_folder, user_cache
+from msnode.segment.cache import cache_folder, user_cache
 
 
 def test_the_configured_folder_goes_before_the_default(tmp_path):
-    settings = Settings(model=ModelSettings(cache_dir=tmp_path / "a" / "b"))
-    assert cache_folder(settings, tmp_path / "c") == tmp_path / "a" / "b"
+    assert cache_folder(tmp_path / "a" / "b", tmp_path / "c") == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "c").exists()
 
 
 def test_the_default_is_made_where_it_is_absent(tmp_path):
-    assert cache_folder(Settings(), tmp_path / "cache") == tmp_path / "cache"
+    assert cache_folder(None, tmp_path / "cache") == tmp_path / "cache"
     assert (tmp_path / "cache").is_dir()
-    assert cache_folder(Settings(), None) is None
+    assert cache_folder(None, None) is None
 
 
 def test_a_default_that_cannot_be_made_is_done_without(tmp_path):
     (tmp_path / "file").touch()
-    assert cache_folder(Settings(), tmp_path / "file" / "cache") is None
-    assert cache_folder(Settings(), tmp_path / "file") is None
+    assert cache_folder(None, tmp_path / "file" / "cache") is None
+    assert cache_folder(None, tmp_path / "file") is None
 
 
 def test_a_configured_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    settings = Settings(model=ModelSettings(cache_dir=tmp_path / "file" / "cache"))
     with pytest.raises(ConfigurationError, match=r"model\.cache_dir .*/file/cache: Not a directory"):
-        cache_folder(settings, None)
+        cache_folder(tmp_path / "file" / "cache", None)
 
 
 def test_the_users_cache_follows_xdg(tmp_path, monkeypatch):
