@@ -31,6 +31,7 @@ class CommitmentPacs:
     Attributes:
         port: where it listens.
         held: SOP Instance UID → (series UID, SOP Class UID) of what it holds.
+        stored: SOP Instance UIDs of what it was sent, in that order.
         action_statuses: its answers to requests, 0 where they run out.
         on_association: what it reports over the association of a request, after the answer.
         requests: what it was asked to keep.
@@ -40,6 +41,7 @@ class CommitmentPacs:
     aet: str
     port: int = 0
     held: dict[str, tuple[str, str]] = field(default_factory=dict)
+    stored: list[str] = field(default_factory=list)
     action_statuses: list[int] = field(default_factory=list)
     on_association: Callable[[Request], Sequence[Report]] = lambda _request: ()
     requests: list[Request] = field(default_factory=list)
@@ -48,7 +50,8 @@ class CommitmentPacs:
 
     def store(self, event: evt.Event) -> int:
         ds = event.dataset
-        self.held[str(ds.SOPInstanceUID)] = (str(ds.SeriesInstanceUID), str(ds.SOPClassUID))
+        self.stored.append(str(ds.SOPInstanceUID))
+        self.held[self.stored[-1]] = (str(ds.SeriesInstanceUID), str(ds.SOPClassUID))
         return 0x0000
 
     def find(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
