@@ -2,7 +2,7 @@
 # make demo    the whole loop once on this machine
 # make test    linters and all tests
 # make lint    ruff, mypy, import-linter
-# make bench   benchmarks (tests/benchmarks), results in bench-output/
+# make bench   benchmarks (tests/benchmarks), written to deploy/docs/measured.md; some: BENCH="receive cli"
 # make soak    minutes of load and kills (tests/soak)
 # make lock    resolve the dependencies anew into constraints.txt
 

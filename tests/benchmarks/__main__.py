@@ -1,60 +1,39 @@
-"""`make bench`: run the benchmarks, print a Markdown table each, keep them in bench-output/results.md.
+"""`make bench`: run the benchmarks, print the table of each, and write it into deploy/docs/measured.md.
 
 python -m tests.benchmarks [NAME ...]
+
+Without names all of them run. Each one replaces its own section as soon as it has ended. A benchmark is a
+module `bench_NAME.py` with a function `run`, which returns Markdown without a heading.
 """
 
-import os
-import platform
+import importlib
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-OUTPUT = ROOT / "bench-output"
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    sys.path.insert(0, str(ROOT / "tests"))  # the benchmarks use the tests' peers
-    from benchmarks import (  # noqa: PLC0415 - needs the path
-        bench_brain,
-        bench_encode,
-        bench_engine,
-        bench_history,
-        bench_queue,
-        bench_receive,
-        bench_recovery,
-        bench_select,
-        bench_turnaround,
-    )
+    sys.path.insert(0, str(HERE.parent))  # the benchmarks use the tests' peers
+    from benchmarks.measured import PAGE, Skipped, machine, replace_section, section  # noqa: PLC0415 - the path
 
-    known = {
-        "receive": bench_receive.run,
-        "turnaround": bench_turnaround.run,
-        "engine": bench_engine.run,
-        "brain": bench_brain.run,
-        "queue": bench_queue.run,
-        "history": bench_history.run,
-        "recovery": bench_recovery.run,
-        "select": bench_select.run,
-        "encode": bench_encode.run,
-    }
-    wanted = sys.argv[1:] or list(known)
+    known = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    wanted = sys.argv[1:] or known
     if unknown := set(wanted) - set(known):
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-    machine = (
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}; "
-        f"load average at the start {os.getloadavg()[0]:.1f}."
-    )
-    parts = [machine, *(known[name]() for name in wanted)]
-    text = "\n\n".join(parts) + "\n"
-    OUTPUT.mkdir(exist_ok=True)
-    (OUTPUT / "results.md").write_text(text, encoding="utf-8")
-    print(text)  # noqa: T201 - the table is the output
+    skipped = []
+    for name in wanted:
+        here_and_now = machine()
+        try:
+            figures = importlib.import_module(f"benchmarks.bench_{name}").run()
+        except Skipped as reason:
+            skipped.append(f"{name} was skipped: {reason}")
+            continue
+        text = section(name, here_and_now, figures)
+        PAGE.write_text(replace_section(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+        print(f"{text}\n", flush=True)  # noqa: T201 - the table is the output
+    if skipped:
+        sys.exit("\n".join(skipped))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measured import Skipped
 from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError, ModelError
 from msnode.preprocess import recipes, steps
@@ -115,10 +116,14 @@ def _builtin() -> tuple[Bundle | None, str]:
 
 
 def run() -> str:
-    """All methods; a Markdown section."""
+    """All methods; a Markdown table.
+
+    Raises:
+        Skipped: the shared data is absent.
+    """
     data = data_root()
     if not data.exists():
-        return f"### Brain extraction\n\nSkipped: no shared data at {data}; set MSNODE_DATA."
+        raise Skipped(f"no shared data at {data}; set MSNODE_DATA")
     bundle, absent = _builtin()
     methods: dict[str, ExtractorOf] = {} if bundle is None else {"learned": _learned(bundle)}
     methods |= {name: lambda _, extract=extract: extract for name, extract in BRAIN_METHODS.items()}
@@ -140,7 +145,7 @@ def _table(rows: dict[str, Row | str], names: Sequence[str]) -> str:
         "behind that method."
     )
     lines = [
-        "### Brain extraction", "", about, "",
+        about, "",
         "| method | brain Dice | seconds a scan | lesion Dice |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     for name, row in rows.items():

@@ -258,7 +258,7 @@ def _large_prepared(bench: Bench, size: str) -> list[str]:
 
 
 def run() -> str:
-    """Speed, agreement, cost curve and memory; a Markdown section."""
+    """Speed, agreement, cost curve and memory; Markdown tables."""
     configured = os.environ.get("MSNODE_BENCH_BUNDLE")
     bundle = Path(configured) if configured else find_bundle("msnode-flair2d", [builtin_folder()])
     with tempfile.TemporaryDirectory() as name:
@@ -277,4 +277,4 @@ def run() -> str:
             ["Cost by number of slices, standard preset:", "", *_curve(bench)],
             _whole(bench),
         ]
-    return "\n\n".join(["### Engine", about, *("\n".join(lines) for lines in sections)])
+    return "\n\n".join([about, *("\n".join(lines) for lines in sections)])

@@ -101,8 +101,8 @@ def _table(ends: list[float], memory: dict[str, list[float]], reports: int) -> s
     first, last = slice(10, 10 + tenth), slice(SERIES - tenth, SERIES)
     lines = [
         (
-            f"{SERIES} drawn series of {SLICES} slices queued, then worked off by one worker and one sender; "
-            f"{reports} reports written."
+            f"{SERIES} drawn series of {SLICES} slices were queued, then read by one worker and delivered by "
+            f"one sender: {reports} reports."
         ),
         "",
         "| | first tenth | last tenth |",

@@ -87,7 +87,7 @@ def send(port: int, senders: int, folder: Path, count: int) -> tuple[float, list
 
 
 def run() -> str:
-    """All rounds; a Markdown section."""
+    """All rounds; a Markdown table."""
     found: dict[tuple[str, int], Measured] = {}
     memory: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -116,12 +116,12 @@ def _table(found: dict[tuple[str, int], Measured], memory: dict[str, float], *, 
         f"{', '.join(map(str, SENDERS.values()))} instances of {EDGE} x {EDGE} x 16 bit "
         f"({files_mib:.1f} MiB each) by {', '.join(map(str, SENDERS))} senders at once over loopback; msnode "
         "makes bytes and record durable before it answers, the others do not. Instances/s: median of "
-        f"{ROUNDS} rounds, lowest to highest; ratio to msnode in the same run; 99th percentile of the time "
-        "from the beginning of a request to its response."
+        f"{ROUNDS} rounds (lowest to highest). Ratio: to msnode in the same run. p99: 99th percentile of the "
+        "time from the beginning of a request to its response."
     )
     columns = " | ".join(f"{n} sender{'s' * (n > 1)}, instances/s | ratio | p99, ms" for n in SENDERS)
     lines = [
-        "### Receiving", "", about, "",
+        about, "",
         f"| receiver | {columns} | peak memory, MiB |",
         "|---|" + "---:|---:|---:|" * len(SENDERS) + "---:|",
     ]  # fmt: skip

@@ -1,13 +1,13 @@
-"""Precision and recall of the selection rules on the table of series descriptions and parameters."""
+"""Precision and recall of the selection rules on a table of series."""
 
 from collections.abc import Sequence
 
 from support.series_table import Row, rows
 
 _PARTS = {
-    "seen": "seen while the rules were written",
-    "held out": "held out then",
-    "outside": "names from lists found afterwards",
+    "seen": "known when the rules were written",
+    "held out": "held out at that time",
+    "outside": "from lists found afterwards",
 }
 
 
@@ -21,7 +21,10 @@ def run() -> str:
     for vendor in sorted({r.values["vendor"] for r in table}):
         groups[vendor] = tuple(r for r in table if r.values["vendor"] == vendor)
     lines = [
-        f"Selection on {len(table)} series by name and parameters: is a FLAIR that can be read taken?",
+        (
+            f"{len(table)} series, described by name and parameters. Recall: the share of readable FLAIR "
+            "that were chosen. Precision: the share of chosen series that are readable FLAIR."
+        ),
         "",
         "| rows | series | to read | precision | recall | errors |",
         "|---|---|---|---|---|---|",

@@ -103,7 +103,7 @@ def _split(details: Mapping[str, Any], sent: datetime, last: datetime) -> dict[s
 
 
 def run() -> str:
-    """All studies; a Markdown section."""
+    """All studies; Markdown tables."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         studies = [_study(seed, root / f"study{seed}") for seed in range(STUDIES)]
@@ -127,7 +127,7 @@ def _table(measured: Sequence[Mapping[str, float]], memory: Mapping[str, float])
         "Orthanc, seconds: the first study after the start, then the median of "
         f"{len(others)} more, lowest to highest."
     )
-    lines = ["### Turnaround", "", about, "", "| stage | first | then |", "|---|---:|---:|"]
+    lines = [about, "", "| stage | first | then |", "|---|---:|---:|"]
     lines += [f"| {stage} | {first[stage]:.2f} | {_middle([m[stage] for m in others])} |" for stage in first]
     totals = [sum(m.values()) for m in measured]
     lines.append(f"| **all** | {totals[0]:.2f} | {_middle(totals[1:])} |")

@@ -60,6 +60,8 @@ def problems(deploy: Path) -> list[str]:
 
 def command_problem(arguments: Sequence[str]) -> str | None:
     """Why the command line refuses these arguments of `msnode`, which are parsed and not run."""
+    if list(arguments) in (["--help"], ["--version"]):
+        return None
     command: Any = _COMMAND
     left = list(arguments)
     while isinstance(command, TyperGroup):
@@ -72,6 +74,12 @@ def command_problem(arguments: Sequence[str]) -> str | None:
     except _UsageError as error:
         return str(error)
     return None
+
+
+_OF_TESTS = {
+    "MSNODE_DATA", "MSNODE_BENCH_BUNDLE", "MSNODE_FAULT", "MSNODE_FAULT_ONCE", "MSNODE_SCREENSHOTS",
+}  # fmt: skip
+"""Variables that tests and benchmarks read; the pages for developers name them."""
 
 
 def variable_names() -> set[str]:
@@ -145,8 +153,8 @@ def _files(deploy: Path) -> Iterator[tuple[str, str]]:
 
 
 def _variables(deploy: Path) -> Iterator[str]:
-    known = variable_names()
     for name, text in _files(deploy):
+        known = variable_names() | (_OF_TESTS if name.startswith("docs/") else set())
         for variable in sorted(set(re.findall(r"MSNODE_[A-Z0-9_]+", text)) - known):
             yield f"{name}: {variable} names no setting"
 

@@ -1,4 +1,4 @@
-"""What the pages for administrators claim is so."""
+"""What the pages for administrators and developers claim is so."""
 
 import pytest
 
@@ -7,11 +7,19 @@ from support.environment import ROOT
 
 DOCS = ROOT / "deploy" / "docs"
 GUIDE = DOCS / "operations.md"
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "deploy" / "viewer" / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_agrees_with_the_program(page):
     assert guide_problems(page, page.read_text()) == []
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    text = README.read_text()
+    assert len(text.splitlines()) <= 150
+    assert all(f"({page.relative_to(ROOT)})" in text for page in PAGES if page != README)
 
 
 def test_the_commands_are_found():
