@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from msnode.engine.engine import Engine, create_tables
+from msnode.engine.engine import Engine
+from msnode.engine.tables import create_tables
 from msnode.record import administration, jobs, schema
 from msnode.record.database import Database, upgrade
 from msnode.record.jobs import JobState

@@ -157,7 +157,7 @@ class _SessionExecutorLock:
                 if self._session is not None:
                     self._session.scalar(sa.select(1))
             except _BROKEN as error:
-                log.warning("executor lock lost", executor_id=self._executor_id, error=error)
+                log.warning("executor_lock_lost", executor_id=self._executor_id, error=error)
                 self._unsettled_until = math.inf
                 self._let_go()
                 self._regain()
@@ -168,13 +168,13 @@ class _SessionExecutorLock:
         while not self._releasing.is_set():
             with suppress(*_BROKEN):  # the server is not back yet
                 if self._try():
-                    log.warning("executor lock held again", executor_id=self._executor_id)
+                    log.warning("executor_lock_regained", executor_id=self._executor_id)
                     return
                 # by a guard for a moment, by a session of ours that the server still believes in, or
                 # by a second process of this name
                 if time.monotonic() - said > _SAY_S:
                     said = time.monotonic()
-                    log.error("executor lock is held by another", executor_id=self._executor_id)
+                    log.error("executor_lock_held_elsewhere", executor_id=self._executor_id)
             self._releasing.wait(_WATCH_S)
 
 
