@@ -11,15 +11,16 @@ import sqlalchemy as sa
 from msnode.domain.imaging import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import deliveries, jobs, schema, work
-from msnode.record.deliveries import Delivery, DeliveryState, Result
-from msnode.record.jobs import JobState, Priority
+from msnode.record.delivery import Delivery, DeliveryState, Result
+from msnode.record.job import BEING_DELIVERED, TRANSITIONS, JobState, Priority
+from msnode.record.results import results_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def show(tx: Transaction, job_id: int) -> JobDetails | None:
             )
             for row in tx.execute(sa.select(steps).where(steps.c.job_id == job_id).order_by(steps.c.id))
         ),
-        results=deliveries.results_of(tx, job_id),
+        results=results_of(tx, job_id),
         deliveries=deliveries.of_job(tx, job_id),
     )
 
@@ -117,17 +118,17 @@ def retry(
     why = "by administrator"
     if job.state == JobState.RECEIVING:
         return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **routed)
-    if job.state in jobs.BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}:
+    if job.state in BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}:
         raise InvalidTransition(f"job {job.id} is {job.state}: wait for its end or cancel it first")
     again = {"attempts": 0, "interruptions": 0, "not_before": None, "requeues": job.requeues + 1}
-    if deliveries.results_of(tx, job.id):
+    if results_of(tx, job.id):
         if not _reopen(tx, job.id, at=at) and job.state not in {JobState.FAILED, JobState.CANCELLED}:
             raise InvalidTransition(
                 f"job {job.id} is {job.state} and every destination has what it takes: nothing to retry"
             )
         job = jobs.move(tx, job, JobState.DELIVERING, at=at, why=why, **again)
         return deliveries.settle(tx, job, at=at)
-    if JobState.QUEUED not in jobs.TRANSITIONS[job.state]:
+    if JobState.QUEUED not in TRANSITIONS[job.state]:
         raise InvalidTransition(f"job {job.id} is {job.state}: that answer is final")
     return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **again)
 

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from msnode.dicom import commitment
 from msnode.dicom.commitment import reason_text
 from msnode.record import audit, deliveries, jobs, schema
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from msnode.dicom.commitment import Report
     from msnode.record.database import Transaction
-    from msnode.record.deliveries import Delivery
+    from msnode.record.delivery import Delivery
 
     Delay = Callable[[int, str], float | None]
     """Seconds to wait after try number n of something failed; None where that was the last."""
@@ -155,7 +155,7 @@ def note_report(
     known = tx.execute(query).one_or_none()
     if known is None:
         return _audited(tx, report, Noted(Took.UNKNOWN), at=at)
-    jobs.hold(tx, known.job_id)
+    jobs.lock_job(tx, known.job_id)
     if known.destination not in senders:
         return _audited(tx, report, Noted(Took.WRONG_SENDER, known.job_id), at=at)
     open_ = (_C.c.transaction_uid == report.transaction_uid) & _C.c.answered_at.is_(None)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from msnode.record import audit, jobs, schema
 from msnode.record.database import insert, lock
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.studies import study_lock
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import jobs, schema
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import BEING_DELIVERED, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
 
 _WAITING = (JobState.QUEUED, JobState.RUNNING)
 _SHOWN = 100
@@ -102,7 +102,7 @@ def _dead_alarms(tx: Transaction) -> list[str]:
     query = (
         sa.select(d.c.job_id, d.c.destination, sa.func.count())
         .join_from(d, j)
-        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_(jobs.BEING_DELIVERED))
+        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_(BEING_DELIVERED))
         .group_by(d.c.job_id, d.c.destination)
         .order_by(d.c.job_id)
         .limit(_SHOWN)

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from msnode.record import audit, schema
 from msnode.record.database import lock
-from msnode.record.deliveries import DeliveryState, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState, Verify
+from msnode.record.job import JobState
 from msnode.record.studies import study_lock
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import schema
-from msnode.record.deliveries import DeliveryState
+from msnode.record.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from msnode.record.database import Transaction

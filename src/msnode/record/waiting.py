@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from msnode.domain.arrivals import SeriesArrivals, StudyArrivals
 from msnode.record import schema
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 
 if TYPE_CHECKING:
     from datetime import datetime

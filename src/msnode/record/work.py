@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import deliveries, jobs, schema
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import BEING_DELIVERED, JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.delivery import Delivery
+    from msnode.record.job import Job
 
 JOB = "job"
 """Name of the workflow that reads, and of its queue."""
@@ -31,7 +32,7 @@ VERIFY = "verify"
 REPORT = "report"
 """Name of the workflow that answers a peer's commitment request, and of its queue."""
 
-_IN_PROGRESS = jobs.BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}
+_IN_PROGRESS = BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}
 
 
 def queue_of(destination: str) -> str:
@@ -69,9 +70,9 @@ def of_job(tx: Transaction, job: Job) -> tuple[Work, ...]:
     if job.state in {JobState.QUEUED, JobState.RUNNING}:
         workflow_id = f"{JOB}:{job.id}:{job.revision}{again}"
         return (Work(workflow_id, JOB, JOB, (job.id,), job.id, job.priority, job.not_before),)
-    if job.state not in jobs.BEING_DELIVERED:
+    if job.state not in BEING_DELIVERED:
         return ()
-    groups: dict[str, list[deliveries.Delivery]] = {}
+    groups: dict[str, list[Delivery]] = {}
     for delivery in deliveries.of_job(tx, job.id):
         groups.setdefault(delivery.destination, []).append(delivery)
     works = []
@@ -106,7 +107,7 @@ def expected(tx: Transaction) -> tuple[Work, ...]:
 def destinations_owed(tx: Transaction) -> frozenset[str]:
     """Destinations of jobs that are still being delivered, configured or not."""
     d, j = schema.delivery, schema.job
-    under_way = j.c.state.in_(jobs.BEING_DELIVERED)
+    under_way = j.c.state.in_(BEING_DELIVERED)
     return frozenset(
         tx.execute(sa.select(d.c.destination).distinct().join_from(d, j).where(under_way)).scalars()
     )
@@ -121,7 +122,7 @@ def bury(tx: Transaction, workflow_id: str, *, at: datetime, why: str) -> None:
     job_id = rest.partition(":")[0]
     if kind not in {JOB, DELIVER, VERIFY} or not job_id.isdigit():
         return
-    jobs.hold(tx, int(job_id))
+    jobs.lock_job(tx, int(job_id))
     job = jobs.find(tx, int(job_id))
     work = next((w for w in of_job(tx, job) if w.workflow_id == workflow_id), None) if job else None
     if job is None or work is None:
