@@ -1,13 +1,13 @@
-"""The home of bytes: content-addressed blobs, and result sets written once.
+"""Files: content-addressed blobs, and result sets that are written once.
 
 Layout below the root:
 
     blobs/ab/abcdef….dcm     one received instance; the name is the SHA-256 of its bytes
     sets/<key>/…             one result set, committed as a whole
-    tmp/                     what is being written; swept at start
+    tmp/                     files that are being written; swept at start
 
-Names are made here, from digests and keys of our own, never from a value that a peer sent. Several hosts
-may share one root: what is written has a name of its own until it is whole.
+Names are made from digests and keys of the node, never from a value that a peer sent. Several hosts may share
+one root: a file has a unique temporary name until it is complete.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def _write_all(handle: int, parts: Iterable[bytes]) -> None:
-    """As few calls as can be: each lets another thread take the interpreter."""
+    """Write all parts with as few system calls as possible, because each releases the interpreter lock."""
     left = [memoryview(part) for part in parts]
     while left:
         written = os.writev(handle, left)
@@ -60,7 +60,7 @@ def _write_all(handle: int, parts: Iterable[bytes]) -> None:
 
 
 class Blob:
-    """Bytes in parts, and the SHA-256 of them all (64 hex digits)."""
+    """Bytes in parts, and the SHA-256 of all of them (`digest`, 64 hex digits)."""
 
     def __init__(self, *parts: bytes) -> None:
         hasher = hashlib.sha256()
@@ -71,12 +71,15 @@ class Blob:
 
 
 class Store:
-    """Bytes on one local or shared file system.
+    """Blobs and result sets on one local or shared file system.
+
+    Args:
+        root: the folder; created where it is missing.
+        durable: False to skip every sync of blobs, in tests and benchmarks only.
 
     Raises:
-        ConfigurationError: the folder cannot be made or written.
-        OutOfResources: not now: it is full, or the machine that has it does not answer; later
-            from `put` and `new_set`, where the disk has no room.
+        ConfigurationError: the folder cannot be created or written.
+        OutOfResources: the file system is full, or its server does not answer.
     """
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
@@ -92,7 +95,7 @@ class Store:
         for folder in ("blobs", "sets", "tmp"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         blobs = self.root / "blobs"
-        # All at once: a folder made for an instance would have to be synced before that is answered.
+        # All at once: a folder created for an instance would need a sync of its own before the answer.
         missing = set(_BLOB_FOLDERS).difference(os.listdir(blobs))  # noqa: PTH208 - names, not paths
         for name in missing:
             (blobs / name).mkdir(exist_ok=True)
@@ -101,9 +104,12 @@ class Store:
             self._sync_directory(blobs)
 
     def put(self, blob: Blob) -> None:
-        """Write bytes durably; when this returns, file and name survive a power cut.
+        """Write bytes durably: when this returns, file and name survive a power cut.
 
-        Bytes already present are not written again, but count as new from now on.
+        Bytes that are present are not written again; their time of writing is updated (see `blobs`).
+
+        Raises:
+            OutOfResources: the bytes cannot be written, for example because the disk is full.
         """
         path = self.blob_path(blob.digest)
         try:
@@ -112,7 +118,7 @@ class Store:
                 os.utime(path.parent)
             except FileNotFoundError:
                 self._write(path, blob.parts)
-            # Also where it was there: whoever wrote it may not have come so far.
+            # Also where the file existed: its writer may have been killed before this sync.
             self._sync_directory(path.parent)
         except OSError as error:
             raise OutOfResources(
@@ -120,7 +126,7 @@ class Store:
             ) from error
 
     def _write(self, path: Path, parts: Iterable[bytes]) -> None:
-        """The bytes are durable before they have their name: a blob that can be seen is whole."""
+        """Sync the bytes before the file gets its name, so that every visible blob is complete."""
         temporary = self.root / "tmp" / f"{self._writer}-{next(self._numbers)}"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -140,22 +146,26 @@ class Store:
             fsync_directory(path)
 
     def blob_path(self, digest: str) -> Path:
-        """Where the blob with this digest lies or would lie."""
+        """Path of the blob with this digest, whether it exists or not.
+
+        Raises:
+            ValueError: it is not a SHA-256 in hex digits.
+        """
         if not _DIGEST.match(digest):
-            raise ValueError("a blob is named by 64 hex digits")
+            raise ValueError("the digest of a blob has 64 hex digits")
         return self.root / "blobs" / digest[:2] / f"{digest}.dcm"
 
     def has_blob(self, digest: str) -> bool:
-        """Whether the blob is there."""
+        """Whether the blob exists."""
         try:
-            # Opened, not looked for: a network file system answers the latter from what it remembers.
+            # Opened, because a network file system answers stat() from its cache.
             os.close(os.open(self.blob_path(digest), os.O_RDONLY))
         except FileNotFoundError:
             return False
         return True
 
     def blobs(self, *, since: float = 0) -> Iterator[str]:
-        """Digests of the blobs that were put at this moment, in seconds since the epoch, or later."""
+        """Digests of the blobs put at or after `since`, in seconds since the epoch."""
         for name in _BLOB_FOLDERS:
             folder = self.root / "blobs" / name
             if folder.stat().st_mtime < since:
@@ -163,27 +173,31 @@ class Store:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     digest = entry.name.removesuffix(".dcm")
-                    with suppress(FileNotFoundError):  # retention took it meanwhile
+                    with suppress(FileNotFoundError):  # retention has removed it meanwhile
                         if _DIGEST.match(digest) and entry.stat().st_mtime >= since:
                             yield digest
 
     def remove(self, digest: str) -> None:
-        """Remove a blob, where it is there.
+        """Remove a blob; does nothing where it does not exist.
 
         Raises:
-            OutOfResources: the file system does not let it go.
+            OutOfResources: the file system cannot remove it.
         """
         try:
             self.blob_path(digest).unlink(missing_ok=True)
         except OSError as error:
-            raise OutOfResources(f"cannot remove bytes: {error.strerror}") from error
+            raise OutOfResources(f"cannot remove a blob: {error.strerror}") from error
 
     @contextmanager
     def new_set(self, key: str) -> Iterator[Path]:
-        """A temporary folder that becomes the set `key` when the block ends without an error.
+        """Yield a temporary folder that becomes the set `key` when the block ends without an error.
 
-        The first complete set wins: where `key` exists by then, this writer's folder is discarded,
-        so whoever reads the set afterwards sees one content for ever.
+        The first complete set wins. Where `key` exists by then, this folder is discarded, so that a set never
+        changes once it can be read.
+
+        Raises:
+            OutOfResources: the disk is full.
+            ValueError: see `set_path`.
         """
         final = self.set_path(key)
         temporary: Path | None = None
@@ -209,9 +223,13 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def set_path(self, key: str) -> Path:
-        """Where the set `key` lies or would lie; keys are lower-case letters, digits and hyphens."""
+        """Path of the set `key`, whether it exists or not.
+
+        Raises:
+            ValueError: a key has 1-80 lower-case letters, digits and hyphens.
+        """
         if not _KEY.match(key):
-            raise ValueError(f"not a key for a result set: {key!r}")
+            raise ValueError(f"not a key of a result set: {key!r}")
         return self.root / "sets" / key
 
     def has_set(self, key: str) -> bool:
@@ -219,7 +237,7 @@ class Store:
         return self.set_path(key).is_dir()
 
     def free_bytes(self) -> int:
-        """Room left on the file system.
+        """Free bytes on the file system.
 
         Raises:
             OutOfResources: the file system does not answer.
@@ -227,17 +245,18 @@ class Store:
         try:
             return shutil.disk_usage(self.root).free
         except OSError as error:
-            raise OutOfResources(f"cannot ask for free room: {error.strerror}") from error
+            raise OutOfResources(f"cannot read the free space: {error.strerror}") from error
 
     def sweep(self, *, older_than_s: float = 0) -> None:
-        """Remove what was being written when a process was killed.
+        """Remove temporary files of processes that were killed.
 
         Args:
-            older_than_s: leaves what was touched since; 0 only where nothing is writing.
+            older_than_s: seconds since the last change of a file or folder that is removed; 0 only where no
+                process is writing.
         """
         before = time.time() - older_than_s
         for path in (self.root / "tmp").iterdir():
-            with suppress(FileNotFoundError):  # its writer is done with it
+            with suppress(FileNotFoundError):  # its writer has finished
                 if path.stat().st_mtime > before:
                     continue
             if path.is_dir():
@@ -246,11 +265,11 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def self_test(self) -> None:
-        """Try what durability stands on: sync, exclusive names, and renaming that never overwrites a set.
+        """Test what durability needs: sync, exclusive creation, and renames that never replace a full folder.
 
         Raises:
-            ConfigurationError: the file system does not do it.
-            OutOfResources: not now: it has no room, or does not answer.
+            ConfigurationError: the file system does not support it.
+            OutOfResources: the file system is full, or its server does not answer.
         """
         try:
             with tempfile.TemporaryDirectory(dir=self.root / "tmp") as name:
@@ -262,13 +281,13 @@ class Store:
 
 
 def _unusable(root: Path, error: OSError) -> ConfigurationError | OutOfResources:
-    """What keeps a folder from being used: something that a person has to mend, or that passes."""
+    """The error for a folder that cannot be used: permanent ones need a person, others may pass."""
     kind = ConfigurationError if error.errno in _PERMANENT else OutOfResources
     return kind(f"data_dir: {root} cannot be used: {error.strerror}")
 
 
 def _fault_of(folder: Path) -> str:
-    """What is wrong with the file system of an empty folder; nothing where it is as it should be."""
+    """Test the file system of an empty folder; returns what is wrong, or an empty string."""
     one, other = folder / "one", folder / "other"
     with one.open("xb") as file:
         file.write(b"1")
@@ -276,15 +295,15 @@ def _fault_of(folder: Path) -> str:
         os.fsync(file.fileno())
     with suppress(FileExistsError):
         one.open("xb").close()
-        return "a name that is taken is given again"
+        return "exclusive creation replaces an existing file"
     one.replace(other)
     fsync_directory(folder)
     if one.exists() or other.read_bytes() != b"1":
-        return "a renamed file is not what it was"
+        return "a renamed file has lost its content"
     for name in ("first", "second"):
         (folder / name).mkdir()
         (folder / name / name).touch()
     with suppress(OSError):
         (folder / "second").rename(folder / "first")
-        return "a folder that is taken is overwritten"
+        return "a rename replaces an existing folder"
     return ""

@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from msnode.engine.engine import Engine, create_tables
+from msnode.engine.engine import Engine
+from msnode.engine.tables import create_tables
 from msnode.record import administration, jobs, schema
 from msnode.record.database import Database, upgrade
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.overview import overview
 from msnode.record.waiting import WaitingStudies
 from msnode.services.dispatch import Dispatcher

@@ -1,6 +1,6 @@
 """One process that serves workflows until its standard input closes; a program of test_engine_processes.py.
 
-    python engine_process.py URL EXECUTOR_ID FOLDER LOCK_WAIT_S LOOK_S
+    python engine_process.py URL EXECUTOR_ID FOLDER LOCK_WAIT_S CHECK_S
 
 Each workflow leaves a file `<name>.<argument>.<executor id>.<pid>` in FOLDER at its start. `slow` runs
 until there is a file `go` and leaves `done…` then; `poison` kills its process; `quick` does nothing else.
@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-from msnode.engine import engine as engine_module
+from msnode.engine import takeover
 from msnode.engine.engine import Engine, QueueSlots
 from msnode.errors import ConfigurationError
 
@@ -53,5 +53,5 @@ def main(url: str, executor_id: str, folder: Path, lock_wait_s: float) -> None:
 
 
 if __name__ == "__main__":
-    engine_module._LOOK_S = float(sys.argv[5])
+    takeover._CHECK_S = float(sys.argv[5])
     main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]))

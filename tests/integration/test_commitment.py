@@ -20,8 +20,9 @@ from msnode.receive.spool import Spool
 from msnode.record import deliveries, jobs, promises, schema, work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.deliveries import DeliveryState, Result, Takes, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState, Result, Takes, Verify
+from msnode.record.job import JobState
+from msnode.record.results import finish_reading
 from msnode.series.pixels import same_image
 from msnode.services.answer_commitments import CommitmentDesk, Reporter
 from msnode.services.confirm_storage import Reports, Verifier
@@ -87,7 +88,7 @@ class Node:
                 )
                 for o in objects
             ]  # fmt: skip
-            deliveries.finish(
+            finish_reading(
                 tx, jobs.start(tx, 1, at=at), results,
                 {"pacs": Takes(frozenset(CONTEXT_OF_KIND), verify)}, at=at, why="test", result_set="set-1",
             )  # fmt: skip

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from msnode.engine.engine import Engine, create_tables
+from msnode.engine.engine import Engine
+from msnode.engine.tables import create_tables
 from msnode.errors import OutOfResources
 from msnode.record.database import Database, upgrade
 from support.postgres import postgres_server

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import JobState
 from msnode.settings import Settings
 from support.deployment import units
 from support.deployment_rules import command_problem

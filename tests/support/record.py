@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from msnode.domain.arrivals import Arrival, AssociationFacts
-from msnode.record import deliveries, jobs, schema
+from msnode.record import jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.deliveries import Result, Takes
-from msnode.record.jobs import JobState
+from msnode.record.delivery import Result, Takes
+from msnode.record.job import JobState
+from msnode.record.results import finish_reading
 
 
 class Record:
@@ -89,7 +90,7 @@ class Record:
         takes = {"pacs": ["seg", "sr"], "archive": ["sr"]} if takes is None else takes
         takes = {n: t if isinstance(t, Takes) else Takes(frozenset(t)) for n, t in takes.items()}
         with self.database.write() as tx:
-            return deliveries.finish(
+            return finish_reading(
                 tx, job, [self.result("seg"), self.result("sr")], takes,
                 at=self.at(220), why="3 lesions", result_set="set-1", **facts,
             )  # fmt: skip

@@ -248,9 +248,9 @@ def _shared_open(self, mode, _open=Path.open):
     ("patched", "fault"),
     [
         ((os, "fsync", _no_sync), "Invalid argument"),
-        ((Path, "rename", _overwriting_rename), "a folder that is taken is overwritten"),
-        ((Path, "replace", _forgetful_replace), "is not what it was"),
-        ((Path, "open", _shared_open), "given again"),
+        ((Path, "rename", _overwriting_rename), "a rename replaces an existing folder"),
+        ((Path, "replace", _forgetful_replace), "has lost its content"),
+        ((Path, "open", _shared_open), "exclusive creation"),
     ],
 )
 def test_self_test_says_what_the_file_system_does_not_do(store, monkeypatch, patched, fault):

@@ -14,13 +14,13 @@ from rich.text import Text
 from msnode.cli.output import ConfigOption, JsonOption, console, print_json
 from msnode.errors import ConfigurationError, InvalidTransition
 from msnode.record import administration, jobs
-from msnode.record.jobs import JobState, Priority
+from msnode.record.job import JobState, Priority
 from msnode.settings import load_settings
 from msnode.wiring.existing import existing_record
 
 if TYPE_CHECKING:
     from msnode.record.administration import JobDetails
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
 
 app = typer.Typer(help="List, show, hurry, retry and cancel jobs.", no_args_is_help=True)
 

@@ -1,1 +1,1 @@
-"""The durable-workflow port: what runs next. Importing this package loads no engine."""
+"""What runs next: durable workflows in the record's own database. Importing this package loads no DBOS."""

@@ -1,6 +1,6 @@
-"""Which databases are taken, how connections to them are opened, and which of their errors pass.
+"""Database addresses, connections, and which database errors are temporary.
 
-SQLite holds everything of a node on one machine; PostgreSQL is shared by any number of them.
+SQLite serves a node on one machine; any number of machines may share a PostgreSQL database.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import sqlalchemy as sa
 
 from msnode.errors import ConfigurationError, OutOfResources
@@ -18,19 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUSY_TIMEOUT_MS = 30_000
-"""How long SQLite waits for another process's transaction."""
+"""How long SQLite waits for another process's transaction, in milliseconds."""
 
 _POOL_TIMEOUT_S = 30
-_MOUNTS = Path("/proc/self/mountinfo")
-# Neither locks nor the shared memory of write-ahead mode hold between the hosts of these.
+# Locks and the shared memory of write-ahead mode do not work across the hosts that share one of these.
 _NETWORK_FILE_SYSTEMS = {
     "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.cephfs", "fuse.glusterfs",
     "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "ocfs2",
     "orangefs", "smb", "smb2", "smb3", "smbfs",
 }  # fmt: skip
 
-# What libpq takes; an address that says otherwise wins. A host that is cut off is noticed in about ten
-# seconds, instead of the hours that the system allows.
+# Defaults of the client side (libpq), which the address may override. They detect a host that is cut off in
+# about ten seconds; the defaults of the operating system need hours.
 _LIBPQ = {
     "application_name": "msnode",
     "connect_timeout": "5",
@@ -39,8 +39,8 @@ _LIBPQ = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-# The same for the server, which keeps the locks of a host that is cut off until it notices, and bounds
-# for a process that hangs with a lock in its hand.
+# The same for the server side, which keeps the locks of a lost client until it detects the loss; and limits
+# for a client that hangs while it holds a lock.
 _SESSION = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
@@ -52,51 +52,53 @@ _SESSION = {
 }
 
 # BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL
-_SQLITE_PASSES = {5, 6, 7, 8, 9, 10, 13, 14, 15}
-# Connection lost, rolled back for another's sake, no resources, an operator's doing, an I/O error
-_POSTGRESQL_PASSES = ("08", "40", "53", "57", "58")
-# A server that takes no writes (any more), a session ended for idling, a lock not to be had
-_POSTGRESQL_PASSES_TOO = {"25006", "25P03", "55P03"}
+_SQLITE_TEMPORARY = {5, 6, 7, 8, 9, 10, 13, 14, 15}
+# SQLSTATE classes: connection, rollback, insufficient resources, operator intervention, system error
+_POSTGRESQL_TEMPORARY_CLASSES = ("08", "40", "53", "57", "58")
+# Read-only transaction (a former primary), idle-in-transaction timeout, lock not available
+_POSTGRESQL_TEMPORARY = {"25006", "25P03", "55P03"}
 _READ_ONLY = "25006"
 _INVALID_VALUE = "22"
 
 
 def checked(url: str) -> sa.URL:
-    """The address of a database that is taken; the one place that decides which are.
+    """Parse a database address and check that it is supported; no other place decides that.
+
+    Args:
+        url: absolute path of an SQLite file in an existing folder on a local disk, or a PostgreSQL database.
 
     Raises:
-        ConfigurationError: `url` is neither an SQLite file on a local disk, in a folder that exists and
-            given by its absolute path, nor a PostgreSQL database.
+        ConfigurationError: it is anything else. The message does not quote `url`, which may hold a password.
     """
-    would_be_right = (
+    expected = (
         "database_url must be sqlite:////absolute/path/msnode.db or postgresql+psycopg://user@host/database"
     )
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
-        raise ConfigurationError(f"{would_be_right}; what is set is not a URL") from None
+        raise ConfigurationError(f"{expected}; the value is not a URL") from None
     if parsed.drivername == "postgresql+psycopg":
         if not parsed.database:
-            raise ConfigurationError(f"{would_be_right}; the database's name is missing")
+            raise ConfigurationError(f"{expected}; the name of the database is missing")
         return parsed
     if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise ConfigurationError(f"{would_be_right}; {parsed.drivername} is refused")
+        raise ConfigurationError(f"{expected}; {parsed.drivername} is not supported")
     if not parsed.database or not Path(parsed.database).is_absolute():
-        raise ConfigurationError(f"{would_be_right}; the path is missing or relative")
+        raise ConfigurationError(f"{expected}; the path is missing or relative")
     folder = Path(parsed.database).parent
     if not folder.is_dir():
-        raise ConfigurationError(f"database_url: there is no folder {folder}")
+        raise ConfigurationError(f"database_url: folder {folder} does not exist")
     kind = _file_system(folder)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(
-            f"database_url: {folder} lies on a network file system ({kind}), where SQLite loses data: "
+            f"database_url: {folder} is on a network file system ({kind}), where SQLite loses data: "
             "use a local disk, or PostgreSQL"
         )
     return parsed
 
 
 def where(url: sa.URL) -> str:
-    """The same address for messages: without user, password or options."""
+    """The address for messages: without user, password and options."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     hosts = [f"{url.host}:{url.port}" if url.port else url.host] if url.host else []
@@ -106,32 +108,32 @@ def where(url: sa.URL) -> str:
 
 
 def complete(url: sa.URL, **session: str) -> sa.URL:
-    """The address with the settings of every connection.
+    """Add the settings that every connection has: timeouts and keepalives.
 
     Args:
-        url: the address.
-        session: settings of the PostgreSQL session that differ from the usual ones.
+        url: the address; what it sets itself wins.
+        session: PostgreSQL session settings that replace the defaults, by name.
     """
     if url.get_backend_name() == "sqlite":
         return url
     options = " ".join(f"-c {name}={value}" for name, value in {**_SESSION, **session}.items())
     theirs = url.query.get("options")
     if isinstance(theirs, str):
-        options = f"{options} {theirs}"  # of a setting that is given twice the last one counts
+        options = f"{options} {theirs}"  # the last of two values for one setting counts
     return url.set(query={**_LIBPQ, **url.query, "options": options})
 
 
 def open_engine(url: sa.URL, *, kept: int, at_most: int) -> sa.Engine:
-    """Connections to a `checked` address; a thread that finds none free waits for one.
+    """Open a pool of connections; a thread that finds none free waits up to 30 seconds for one.
 
     Args:
-        url: the address.
-        kept: how many stay open when idle.
-        at_most: how many there are at once.
+        url: an address from `checked`.
+        kept: number of idle connections that stay open.
+        at_most: maximum number of connections.
     """
     engine = sa.create_engine(
         complete(url),
-        hide_parameters=True,  # they hold patient IDs, and database errors would print them
+        hide_parameters=True,  # parameters hold patient IDs, which error messages would quote
         pool_size=kept,
         max_overflow=at_most - kept,
         pool_timeout=_POOL_TIMEOUT_S,
@@ -140,53 +142,56 @@ def open_engine(url: sa.URL, *, kept: int, at_most: int) -> sa.Engine:
     if url.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
     else:
-        sa.event.listen(engine, "handle_error", _leave_a_former_primary)
+        sa.event.listen(engine, "handle_error", _disconnect_read_only_server)
     return engine
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What a database cannot do now becomes OutOfResources; a mistake stays what it is.
+    """Turn temporary database errors into OutOfResources; other errors stay what they are.
 
-    An error of PostgreSQL is told without the row that it is about. Where the connection broke at the
-    commit, nobody can say whether the transaction counts.
+    No message quotes the row that an error is about. Where the connection broke during a commit, nobody can
+    know whether the transaction was committed.
+
+    Raises:
+        OutOfResources: the database does not answer, is locked, full or read-only, or ended the session.
     """
     try:
         yield
     except sa.exc.TimeoutError:
         raise OutOfResources("the database does not answer: every connection is in use") from None
     except sa.exc.DBAPIError as error:
-        if _passes(error):
-            raise OutOfResources(f"the database does not answer: {_told(error)}") from None
+        if _is_temporary(error):
+            raise OutOfResources(f"the database does not answer: {_safe_message(error)}") from None
         cause: Any = error.orig
         if getattr(cause, "sqlstate", None) is None:
             raise
-        bare = type(error)(error.statement, None, type(cause)(_told(error)), hide_parameters=True)
+        bare = type(error)(error.statement, None, type(cause)(_safe_message(error)), hide_parameters=True)
         raise bare.with_traceback(error.__traceback__) from None
 
 
-def _passes(error: sa.exc.DBAPIError) -> bool:
+def _is_temporary(error: sa.exc.DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
-        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_PASSES
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_TEMPORARY
     state = getattr(error.orig, "sqlstate", None)
-    if state is None:  # no server said it: the connection broke or was not made
+    if state is None:  # not from the server: the connection broke, or could not be opened
         return error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
-    return state in _POSTGRESQL_PASSES_TOO or state.startswith(_POSTGRESQL_PASSES)
+    return state in _POSTGRESQL_TEMPORARY or state.startswith(_POSTGRESQL_TEMPORARY_CLASSES)
 
 
-def _told(error: sa.exc.DBAPIError) -> str:
-    """What happened; PostgreSQL's detail, and what it says about a value, quote what is in the row."""
+def _safe_message(error: sa.exc.DBAPIError) -> str:
+    """The error without PostgreSQL's detail, and without text about a value: both quote the row."""
     cause: Any = error.orig
     state = getattr(cause, "sqlstate", None)
     if state is None:
         return " ".join(str(cause).split())
     if state.startswith(_INVALID_VALUE):
-        return f"a value that the database does not take ({state})"
+        return f"a value is invalid in the database ({state})"
     return f"{cause.diag.message_primary} ({state})"
 
 
-def _leave_a_former_primary(context: Any) -> None:
-    """A server that takes no writes any more is left: after a failover another one does."""
+def _disconnect_read_only_server(context: Any) -> None:
+    """Close the connection to a server that has become read-only: after a failover another one is primary."""
     if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
         context.is_disconnect = True
 
@@ -200,14 +205,13 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
 def _file_system(folder: Path) -> str:
     """Type of the file system that holds a folder; empty where the system does not tell."""
     try:
-        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        mounts = psutil.disk_partitions(all=True)
     except OSError:
         return ""
-    found: tuple[int, str] = (0, "")
     real = folder.resolve()
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        point = Path(mount.split(" ")[4].replace("\\040", " "))
-        if real.is_relative_to(point) and len(point.parts) >= found[0]:
-            found = len(point.parts), source.split(" ")[0]  # what is mounted later hides what was there
-    return found[1]
+    depth, kind = 0, ""
+    for mount in mounts:
+        point = Path(mount.mountpoint)
+        if real.is_relative_to(point) and len(point.parts) >= depth:  # a later mount hides an earlier one
+            depth, kind = len(point.parts), mount.fstype
+    return kind

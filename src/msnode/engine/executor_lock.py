@@ -1,7 +1,8 @@
-"""Locks that say which executors are alive: exclusive, and free as soon as their process has died.
+"""Locks that show which executors are alive: exclusive, and free as soon as their process has died.
 
-On SQLite a file beside the database, locked by the operating system. On PostgreSQL an advisory lock of
-a session of its own, which is watched: a server that restarts forgets every lock.
+On SQLite a lock is a file beside the database, locked by the operating system. On PostgreSQL it is an
+advisory lock of a session of its own. A thread watches that session, because a server that restarts loses
+every lock.
 """
 
 from __future__ import annotations
@@ -24,55 +25,57 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _WATCH_S = 0.5
-_TRY_S = 0.2
-_SAY_S = 10.0
+_RETRY_S = 0.2
+_LOG_AGAIN_S = 10.0
 _SETTLE_S = 5.0
-_BROKEN = (sa.exc.SQLAlchemyError, OSError)
+_CONNECTION_ERRORS = (sa.exc.SQLAlchemyError, OSError)
 
 
 class ExecutorLock(Protocol):
-    """One executor's lock, which one process holds at a time."""
+    """The lock of one executor id; one process holds it at a time."""
 
     def acquire(self, timeout_s: float) -> bool:
-        """Wait for it so long; says whether it is held now."""
+        """Wait up to so many seconds for the lock; returns whether it is held now."""
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
 
     def is_settled(self) -> bool:
-        """Whether what the others' locks say can be trusted: a server that has just come back forgot
-        them all, and their holders need a moment.
-        """  # noqa: D205 - the reason belongs to the summary
+        """Whether other executors' locks can be trusted now.
+
+        A server that has just restarted has lost them all, and their holders need some seconds to take them
+        again.
+        """
 
 
 class ExecutorLocks:
     """The locks of all executors that share a database.
 
     Args:
-        engine: connections to that database. A session lock takes one of them out of the pool for good.
+        engine: connections to that database. Each lock on PostgreSQL keeps one connection for itself.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
     def of(self, executor_id: str) -> ExecutorLock:
-        """The lock of this name, not held yet."""
+        """The lock of this executor id, not held yet."""
         if self._engine.dialect.name == "sqlite":
             return _FileExecutorLock(Path(str(self._engine.url.database)), executor_id)
         return _SessionExecutorLock(self._engine, executor_id)
 
     def is_free(self, executor_id: str) -> bool:
-        """Whether nobody holds it."""
+        """Whether nobody holds the lock of this executor id."""
         if self._engine.dialect.name == "sqlite":
             with self.borrowed(executor_id) as is_mine:
                 return is_mine
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # held until the end of the statement
+            # In autocommit mode this lock ends with its statement.
             return bool(connection.scalar(sa.func.pg_try_advisory_xact_lock(_key(executor_id))))
 
     @contextmanager
     def borrowed(self, executor_id: str, timeout_s: float = 0.0) -> Iterator[bool]:
-        """Hold it where it is free within so long; says whether it was."""
+        """Hold the lock inside the block, if it is free within so many seconds; yields whether it is held."""
         lock = self.of(executor_id)
         is_mine = lock.acquire(timeout_s)
         try:
@@ -115,7 +118,7 @@ class _SessionExecutorLock:
         while not self._try():
             if time.monotonic() >= end:
                 return False
-            time.sleep(_TRY_S)
+            time.sleep(_RETRY_S)
         self._watcher.start()
         return True
 
@@ -123,58 +126,58 @@ class _SessionExecutorLock:
         self._releasing.set()
         self._watcher.join()
         if self._session is not None:
-            # The server forgets the locks of a session that is gone by itself.
-            with suppress(*_BROKEN):
+            # On an error the server ends the session, and its locks with it.
+            with suppress(*_CONNECTION_ERRORS):
                 self._session.scalar(sa.func.pg_advisory_unlock(self._key))
-        self._let_go()
+        self._close_session()
 
     def is_settled(self) -> bool:
         return time.monotonic() > self._unsettled_until
 
     def _try(self) -> bool:
         session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        session.detach()  # the pool may close or lend out what it keeps
+        session.detach()  # the pool would close it, or hand it to somebody else
         self._session = session
         try:
             if session.scalar(sa.func.pg_try_advisory_lock(self._key)):
                 return True
-        except _BROKEN:
-            self._let_go()
+        except _CONNECTION_ERRORS:
+            self._close_session()
             raise
-        self._let_go()
+        self._close_session()
         return False
 
-    def _let_go(self) -> None:
+    def _close_session(self) -> None:
         if self._session is not None:
-            with suppress(*_BROKEN):
+            with suppress(*_CONNECTION_ERRORS):
                 self._session.close()
         self._session = None
 
     def _watch(self) -> None:
-        """Body of a thread: the lock is held as long as its session answers."""
+        """Body of the watching thread: the lock is held as long as its session answers."""
         while not self._releasing.wait(_WATCH_S):
             try:
                 if self._session is not None:
                     self._session.scalar(sa.select(1))
-            except _BROKEN as error:
-                log.warning("executor lock lost", executor_id=self._executor_id, error=error)
+            except _CONNECTION_ERRORS as error:
+                log.warning("executor_lock_lost", executor_id=self._executor_id, error=error)
                 self._unsettled_until = math.inf
-                self._let_go()
+                self._close_session()
                 self._regain()
                 self._unsettled_until = time.monotonic() + _SETTLE_S
 
     def _regain(self) -> None:
-        said = 0.0
+        logged_at = 0.0
         while not self._releasing.is_set():
-            with suppress(*_BROKEN):  # the server is not back yet
+            with suppress(*_CONNECTION_ERRORS):  # the server is not back yet
                 if self._try():
-                    log.warning("executor lock held again", executor_id=self._executor_id)
+                    log.warning("executor_lock_regained", executor_id=self._executor_id)
                     return
-                # by a guard for a moment, by a session of ours that the server still believes in, or
-                # by a second process of this name
-                if time.monotonic() - said > _SAY_S:
-                    said = time.monotonic()
-                    log.error("executor lock is held by another", executor_id=self._executor_id)
+                # Another guard holds it for a moment, the server still keeps our former session, or a second
+                # process has this executor id.
+                if time.monotonic() - logged_at > _LOG_AGAIN_S:
+                    logged_at = time.monotonic()
+                    log.error("executor_lock_held_elsewhere", executor_id=self._executor_id)
             self._releasing.wait(_WATCH_S)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from msnode.reading.reader import Reader
     from msnode.record.arrivals import Arrivals
     from msnode.record.database import Database
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
     from msnode.store import Store
 
 

@@ -11,7 +11,8 @@ from pydicom import dcmread
 from msnode.encode import REPORT_KINDS, Replaced, SentObject, normalise
 from msnode.reading.result_set import read_former, read_result
 from msnode.record import deliveries, jobs
-from msnode.record.deliveries import DeliveryState
+from msnode.record.delivery import DeliveryState
+from msnode.record.results import results_of
 from msnode.series.volume import group_series, read_instance
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from msnode.reading.outcome import Former
     from msnode.record.arrivals import StoredInstance
     from msnode.record.database import Transaction
-    from msnode.record.deliveries import Result
-    from msnode.record.jobs import Job
+    from msnode.record.delivery import Result
+    from msnode.record.job import Job
     from msnode.store import Store
 
 _ARRIVED = {DeliveryState.DELIVERED, DeliveryState.COMMITTED}
@@ -63,7 +64,7 @@ def past_of(tx: Transaction, job: Job) -> Past:
         if any(r.kind != _NOTE for r in arrived.values()):
             sent.append((each, tuple(r for r in (arrived | maybe).values() if r.kind != _NOTE)))
         reports = {r.kind: uid for uid, r in arrived.items() if r.kind in REPORT_KINDS} | reports
-        notes = {r.sop_instance_uid for r in deliveries.results_of(tx, each.id) if r.kind == _NOTE}
+        notes = {r.sop_instance_uid for r in results_of(tx, each.id) if r.kind == _NOTE}
         if notes and notes <= arrived.keys():
             break  # with these, all that is older was rejected
     return Past(tuple(revisions), tuple(sent), reports)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msnode.domain.imaging import PassedOver
 from msnode.domain.provenance import ModelIdentity
-from msnode.record.deliveries import Result
+from msnode.record.delivery import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

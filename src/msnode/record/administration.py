@@ -1,4 +1,4 @@
-"""What an administrator sees of a job and may do to it, from any process, while the node runs."""
+"""What an administrator may see of a job and do to it, from any process, while the node runs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import sqlalchemy as sa
 from msnode.domain.imaging import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import deliveries, jobs, schema, work
-from msnode.record.deliveries import Delivery, DeliveryState, Result
-from msnode.record.jobs import JobState, Priority
+from msnode.record.delivery import Delivery, DeliveryState, Result
+from msnode.record.job import BEING_DELIVERED, TRANSITIONS, JobState, Priority
+from msnode.record.results import results_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
 
 
 @dataclass(frozen=True)
 class Transition:
-    """One change of state; `before` is None at the job's creation."""
+    """One change of state, at a time in UTC; `before` is None where the job was created."""
 
     before: JobState | None
     state: JobState
@@ -34,7 +35,12 @@ class Transition:
 
 @dataclass(frozen=True)
 class ReceivedSeries:
-    """One series of the job's study: distinct instances not made by a node, and when the last one came."""
+    """One series of the job's study.
+
+    Attributes:
+        instance_count: number of SOP instances that no node made.
+        last_at: when the last instance arrived, UTC.
+    """
 
     series_instance_uid: str
     modality: str
@@ -55,7 +61,7 @@ class JobDetails:
 
 
 def show(tx: Transaction, job_id: int) -> JobDetails | None:
-    """The job with all that belongs to it, or None where there is no such job."""
+    """The job with everything that belongs to it; None where there is no such job."""
     job = jobs.find(tx, job_id)
     if job is None:
         return None
@@ -79,7 +85,7 @@ def show(tx: Transaction, job_id: int) -> JobDetails | None:
             )
             for row in tx.execute(sa.select(steps).where(steps.c.job_id == job_id).order_by(steps.c.id))
         ),
-        results=deliveries.results_of(tx, job_id),
+        results=results_of(tx, job_id),
         deliveries=deliveries.of_job(tx, job_id),
     )
 
@@ -103,43 +109,52 @@ def _series(tx: Transaction, study_instance_uid: str) -> tuple[ReceivedSeries, .
 def retry(
     tx: Transaction, job_id: int, *, at: datetime, routed: Mapping[str, Any] = MappingProxyType({})
 ) -> Job:
-    """Have the job tried again; the caller enqueues `work.of_job` of it in the same transaction.
+    """Retry the job; the caller enqueues `work.of_job` of it in the same transaction.
 
-    A study held because an association was cut off is read with what there is, as `routed` says (columns of
-    the job), also where its rule would not have it read. A job that failed, was cancelled or passed over is
-    read again. Once results are recorded nothing is read again: what was
-    refused, dead or cancelled is sent again, also of a job that ended otherwise well.
+    A study that an interrupted association left incomplete is read as it is, also where its routing rule
+    would not read it. A job that failed, was cancelled or passed over is read again, unless it has results.
+    Results are never made again: deliveries that were refused, dead or cancelled are sent again, also of a
+    completed job.
+
+    Args:
+        tx: the caller's transaction.
+        job_id: key of the job.
+        at: UTC.
+        routed: what routing decided for a study that is still being received: columns of the job.
+
+    Returns:
+        The job as it is now.
 
     Raises:
-        InvalidTransition: there is no such job, it is in progress, or nothing is left to try.
+        InvalidTransition: there is no such job, it is in progress, or there is nothing to retry.
     """
     job = _existing(tx, job_id)
     why = "by administrator"
     if job.state == JobState.RECEIVING:
         return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **routed)
-    if job.state in jobs.BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}:
-        raise InvalidTransition(f"job {job.id} is {job.state}: wait for its end or cancel it first")
+    if job.state in BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}:
+        raise InvalidTransition(f"job {job.id} is {job.state}: wait until it ends, or cancel it first")
     again = {"attempts": 0, "interruptions": 0, "not_before": None, "requeues": job.requeues + 1}
-    if deliveries.results_of(tx, job.id):
+    if results_of(tx, job.id):
         if not _reopen(tx, job.id, at=at) and job.state not in {JobState.FAILED, JobState.CANCELLED}:
             raise InvalidTransition(
-                f"job {job.id} is {job.state} and every destination has what it takes: nothing to retry"
+                f"job {job.id} is {job.state} and every destination has its objects: nothing to retry"
             )
         job = jobs.move(tx, job, JobState.DELIVERING, at=at, why=why, **again)
         return deliveries.settle(tx, job, at=at)
-    if JobState.QUEUED not in jobs.TRANSITIONS[job.state]:
-        raise InvalidTransition(f"job {job.id} is {job.state}: that answer is final")
+    if JobState.QUEUED not in TRANSITIONS[job.state]:
+        raise InvalidTransition(f"job {job.id} is {job.state}, which is final")
     return jobs.move(tx, job, JobState.QUEUED, at=at, why=why, **again)
 
 
 def hurry(tx: Transaction, job_id: int, *, at: datetime) -> tuple[Job, tuple[work.Work, ...]]:
-    """Have the job read before the others; the caller enqueues `work.of_job` of it in the same transaction.
+    """Give the job the highest priority; the caller enqueues `work.of_job` of it in the same transaction.
 
     Returns:
-        The job, and what the engine had for it under the former priority, to be cancelled there.
+        The job, and its workflows of the former priority, which the caller cancels.
 
     Raises:
-        InvalidTransition: there is no such job, or it waits no longer.
+        InvalidTransition: there is no such job, or it does not wait any more.
     """
     job = _existing(tx, job_id)
     if job.state == JobState.RECEIVING:
@@ -147,18 +162,18 @@ def hurry(tx: Transaction, job_id: int, *, at: datetime) -> tuple[Job, tuple[wor
         tx.execute(change.values(priority=Priority.STAT))
         return job.evolve(priority=Priority.STAT), ()
     if job.state != JobState.QUEUED:
-        raise InvalidTransition(f"job {job.id} is {job.state}: only a job that waits can be hurried")
+        raise InvalidTransition(f"job {job.id} is {job.state}: only a waiting job can be hurried")
     works = work.of_job(tx, job)
-    why = "put before the others by administrator"
+    why = "priority raised by administrator"
     return jobs.requeue(tx, job, at=at, why=why, priority=Priority.STAT), works
 
 
 def cancel(tx: Transaction, job_id: int, *, at: datetime) -> tuple[work.Work, ...]:
-    """End the job and whatever it has still to deliver; what was delivered stays delivered.
+    """End the job and its pending deliveries; what was delivered stays delivered.
 
     Returns:
-        What the engine may still have for it, to be cancelled there once this is committed. A reading
-        that is under way runs to its end, and its result is then refused.
+        Its workflows, which the caller cancels after the commit. A reading that is running goes on to its
+        end, and its result is then refused.
 
     Raises:
         InvalidTransition: there is no such job, or it has ended.
@@ -183,7 +198,7 @@ def _existing(tx: Transaction, job_id: int) -> Job:
 
 
 def _reopen(tx: Transaction, job_id: int, *, at: datetime) -> int:
-    """Make every delivery that did not arrive pending again; returns how many."""
+    """Make every delivery that did not arrive pending again; returns their number."""
     not_arrived = (schema.delivery.c.job_id == job_id) & schema.delivery.c.state.in_(
         [DeliveryState.REFUSED, DeliveryState.DEAD, DeliveryState.CANCELLED]
     )

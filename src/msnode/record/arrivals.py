@@ -1,4 +1,4 @@
-"""What came in: the ledger that the receiver writes."""
+"""Received instances: the receiver's side of the record."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class StoredInstance:
     """The latest version of one SOP instance.
 
     Attributes:
-        digest: names its bytes in the store.
-        removed_at: when retention took them away, UTC; None where they are there.
+        digest: SHA-256 of its bytes, which names them in the store.
+        removed_at: when retention removed the bytes, UTC; None where they are there.
     """
 
     sop_instance_uid: str
@@ -43,11 +43,11 @@ class StoredInstance:
 
 
 class Arrivals:
-    """The receiver's ledger; every method is one transaction and may be called from any thread.
+    """Records what receivers get; every method is one transaction and may be called from any thread.
 
     Args:
         database: the record.
-        receiver: executor id of the process whose associations are written down.
+        receiver: executor id of the process whose associations are recorded.
 
     Raises:
         OutOfResources: from every method, where the database cannot be used.
@@ -58,7 +58,7 @@ class Arrivals:
         self._receiver = receiver
 
     def association_opened(self, facts: AssociationFacts) -> None:
-        """A peer opened an association."""
+        """Record that a peer opened an association."""
         row = _A.insert().values(
             association_id=facts.association_id,
             calling_ae=facts.calling_ae,
@@ -71,18 +71,23 @@ class Arrivals:
             tx.execute(row)
 
     def association_closed(self, association_id: str, *, released: bool, at: datetime) -> None:
-        """It ended, by release or otherwise (abort, lost connection).
+        """Record the end of an association, by release or otherwise (abort, lost connection).
 
-        What it brought is durable in the record from here on.
+        Every instance recorded before is durable in the record when this returns.
+
+        Args:
+            association_id: see `AssociationFacts`.
+            released: whether the peer released it.
+            at: UTC.
         """
         which = _A.c.association_id == association_id
         with self._database.write() as tx:
             tx.execute(_A.update().where(which).values(closed_at=at, released=released))
 
     def close_open_associations(self, receiver: str, *, at: datetime) -> int:
-        """What that receiver had open when it ended was cut off; returns how many.
+        """Record that a dead receiver's open associations were interrupted; returns their number.
 
-        Those of a receiver without a name, from before there could be several, go with it.
+        Includes associations without a receiver, which earlier versions recorded.
         """
         still_open = _A.c.closed_at.is_(None) & ((_A.c.receiver == receiver) | _A.c.receiver.is_(None))
         with self._database.write() as tx:
@@ -90,7 +95,7 @@ class Arrivals:
             return tx.execute(change.values(closed_at=at, released=False)).rowcount
 
     def open_receivers(self) -> frozenset[str]:
-        """The receivers that have associations open, or ended without closing them."""
+        """Executor ids of receivers with open associations, alive or dead."""
         query = (
             sa.select(_A.c.receiver).distinct().where(_A.c.closed_at.is_(None), _A.c.receiver.is_not(None))
         )
@@ -100,25 +105,24 @@ class Arrivals:
     def add(
         self, *arrivals: Arrival, keep_bytes: Callable[[Arrival], None] = lambda _: None
     ) -> Mapping[str, str]:
-        """Record instances whose bytes are durable, each of another SOP instance, together or not at all.
+        """Record instances whose bytes are durable, all or none of them.
 
-        The bytes that are already an instance's latest version add no row, but count as a sign of life
-        of the series; where retention had taken them, they are back. Other bytes become its latest
-        version. Content that is new, and not made by a node, makes sure that a job of the study is
-        waiting for it: the one in `receiving`, else the next revision.
+        Bytes that are the latest version of an instance already add no row. They count as activity of the
+        series, and undo a removal by retention. Other bytes become the latest version of the instance. New
+        content that no node made needs a job in `receiving`: the present one, or else the next revision.
 
-        On SQLite the rows may be lost in a power cut until the next durable commit, at the latest the one
-        that closes the association; `unrecorded` tells which blobs have to be added again. A row that
-        replaces a version is durable when this returns.
+        On SQLite a power cut may lose the rows until the next durable commit, at the latest the one that
+        closes the association; `unrecorded` finds the blobs to add again. A row that replaces a version is
+        durable when this returns.
 
         Args:
-            arrivals: what came.
-            keep_bytes: called in the transaction before an arrival of a known instance is recorded:
-                retention, which may have taken the bytes since they were put, cannot from here on.
+            arrivals: the instances; no two of one SOP Instance UID.
+            keep_bytes: called in the transaction before an arrival of a known instance is recorded. Retention
+                may have removed the bytes since they were stored; from here on it cannot.
 
         Returns:
-            SOP Instance UID → digest of the latest version, for each arrival that was not recorded because
-            it has to be compared with that version first; see `Arrival.replaces`.
+            SOP Instance UID → digest of the latest version, for each arrival that was not recorded because it
+            must be compared with that version first; see `Arrival.replaces`.
         """
         durable = any(a.replaces for a in arrivals)
         for _ in range(_TRIES):
@@ -126,14 +130,19 @@ class Arrivals:
                 with self._database.write(durable=durable) as tx:
                     return file_batch(tx, arrivals, keep_bytes)
             except sa.exc.IntegrityError:
-                continue  # another receiver brought the same instance under another study: look again
-        raise OutOfResources(f"instances were not recorded in {_TRIES} tries: others bring the same")
+                continue  # another receiver recorded the same instance under another study meanwhile
+        raise OutOfResources(
+            f"instances were not recorded in {_TRIES} tries: other receivers record the same ones"
+        )
 
     def refuse(self, arrival: Arrival, known: str, *, drop_bytes: Callable[[], None]) -> None:
-        """Write down that an instance was not taken, because version `known` shows another image.
+        """Audit that an instance was refused, because its pixels differ from those of a known version.
 
-        `drop_bytes` is called in the transaction where no version has these bytes; none gets them before
-        it ends.
+        Args:
+            arrival: the refused instance.
+            known: digest of the version that it was compared with.
+            drop_bytes: called in the transaction where no version of any instance has these bytes. No version
+                can get them before the transaction ends.
         """
         with self._database.write() as tx:
             lock(tx, study_lock(arrival.study_instance_uid))
@@ -148,7 +157,7 @@ class Arrivals:
                 drop_bytes()
 
     def add_lost(self, *arrivals: Arrival) -> int:
-        """Record what the record may have lost, and nothing else; returns how many were.
+        """Record those of the instances that the record has lost; returns their number.
 
         What another receiver has recorded meanwhile stays as it is.
         """
@@ -158,12 +167,12 @@ class Arrivals:
             return len(lost) - len(file_batch(tx, lost, lambda _: None))
 
     def unrecorded(self, digests: Sequence[str]) -> frozenset[str]:
-        """Those of a few hundred digests that no version of any instance has."""
+        """Those of at most some hundred digests that no version of any instance has."""
         with self._database.read() as tx:
             return unrecorded_of(tx, digests)
 
     def last_received_at(self) -> datetime | None:
-        """When the instance came that was recorded last, UTC; None where there is none."""
+        """When the most recently recorded instance arrived, UTC; None where there is none."""
         query = sa.select(_I.c.received_at).order_by(_I.c.id.desc()).limit(1)
         with self._database.read() as tx:
             return tx.execute(query).scalar()

@@ -1,7 +1,7 @@
 """The audit trail: append-only, each line chained to the one before by its digest.
 
-A changed, inserted or removed line breaks the chain from there on. Lines cut from the end leave a
-valid chain: whoever must notice that keeps the last digest elsewhere.
+A changed, inserted or removed line breaks the chain from there on. Lines removed from the end leave a valid
+chain; to detect that, keep the last digest elsewhere.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ _AT_ONCE = 1000
 
 
 def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fact]) -> None:
-    """Add one line; `facts` carry UIDs, numbers and machine-made words, never names or birth dates.
+    """Add one line. Takes the audit lock, the last in the order of `database.lock`: lines are chained.
 
-    Takes the last lock of the transaction's order (see `database.lock`): each line needs the one before.
+    Args:
+        tx: the caller's transaction.
+        event: name of the event, snake_case.
+        at: UTC.
+        facts: UIDs, numbers and machine-made words; never names or birth dates.
     """
     lock(tx, "audit")
     latest = sa.select(audit.c.sha256).order_by(audit.c.id.desc()).limit(1)
@@ -42,7 +46,7 @@ def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fac
 
 
 def verify(tx: Transaction) -> int | None:
-    """Walk the chain; returns the id of the first line that does not follow from the one before, if any."""
+    """Check the chain; returns the id of the first line that does not follow from the one before, or None."""
     previous = _GENESIS
     trail = sa.select(audit).order_by(audit.c.id).execution_options(yield_per=_AT_ONCE)
     with tx.execute(trail) as lines:

@@ -1,8 +1,10 @@
-"""What destinations are asked to keep, and what they report (storage commitment, PS3.4 Annex J).
+"""Storage commitment requests to destinations, as SCU (PS3.4 Annex J), and their reports.
 
-prepared ─ requested ─ answered        one transaction: its items are stored before anything is sent
-         │           └ overdue         no report came in time; one that comes later still counts
-         └ refused                     the destination refused the request itself
+    prepared ─ requested ─ answered        the items are recorded before the request is sent
+             │           └ overdue         no report came in time; a later one still counts
+             └ refused                     the destination refused the request itself
+
+A transaction here is one of storage commitment, with a Transaction UID (0008,1195), unless it is called `tx`.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import sqlalchemy as sa
 from msnode.dicom import commitment
 from msnode.dicom.commitment import reason_text
 from msnode.record import audit, deliveries, jobs, schema
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
 
     from msnode.dicom.commitment import Report
     from msnode.record.database import Transaction
-    from msnode.record.deliveries import Delivery
+    from msnode.record.delivery import Delivery
 
     Delay = Callable[[int, str], float | None]
-    """Seconds to wait after try number n of something failed; None where that was the last."""
+    """Attempt number n and a key → seconds to wait before the next attempt; None after the last."""
 
 _C = schema.commitment
 _ITEM = schema.commitment_item
@@ -37,7 +39,7 @@ _ENDED = frozenset({JobState.COMPLETED, JobState.REJECTED, JobState.FAILED})
 
 
 class State(StrEnum):
-    """Where a transaction of ours stands."""
+    """State of a transaction of this node."""
 
     PREPARED = "prepared"
     REQUESTED = "requested"
@@ -51,7 +53,12 @@ _OUTSTANDING = (State.PREPARED, State.REQUESTED)
 
 @dataclass(frozen=True)
 class Outstanding:
-    """A transaction of one job and destination whose report is still awaited, or that is still to be sent."""
+    """A transaction of one job and destination that has still to be sent, or whose report has still to come.
+
+    Attributes:
+        deadline_at: when the report is overdue, UTC.
+        delivery_ids: the deliveries of its items.
+    """
 
     transaction_uid: str
     state: State
@@ -60,7 +67,7 @@ class Outstanding:
 
 
 def outstanding(tx: Transaction, job_id: int, destination: str) -> tuple[Outstanding, ...]:
-    """What is prepared or requested, oldest first."""
+    """Prepared and requested transactions; oldest first."""
     query = (
         sa.select(_C)
         .where(_C.c.job_id == job_id, _C.c.destination == destination, _C.c.state.in_(_OUTSTANDING))
@@ -73,13 +80,13 @@ def outstanding(tx: Transaction, job_id: int, destination: str) -> tuple[Outstan
 
 
 def is_answered(tx: Transaction, transaction_uid: str) -> bool:
-    """Whether its report has come, whichever way."""
+    """Whether the report of a transaction has come."""
     query = sa.select(_C.c.answered_at).where(_C.c.transaction_uid == transaction_uid)
     return tx.execute(query).scalar() is not None
 
 
 def overdue_count(tx: Transaction, job_id: int, destination: str) -> int:
-    """How many requests the destination never answered in time."""
+    """Number of requests to the destination whose report is overdue."""
     query = sa.select(sa.func.count()).where(
         _C.c.job_id == job_id, _C.c.destination == destination, _C.c.state == State.OVERDUE
     )
@@ -89,7 +96,15 @@ def overdue_count(tx: Transaction, job_id: int, destination: str) -> int:
 def prepare(
     tx: Transaction, request_uid: str, which: Sequence[Delivery], *, at: datetime, deadline_at: datetime
 ) -> None:
-    """Store a transaction and its items, deliveries of one job to one destination; it is sent afterwards."""
+    """Record a transaction and its items before the request is sent.
+
+    Args:
+        tx: the caller's database transaction.
+        request_uid: Transaction UID.
+        which: the items: deliveries of one job to one destination.
+        at: UTC.
+        deadline_at: when its report is overdue, UTC.
+    """
     first = which[0]
     tx.execute(
         _C.insert().values(
@@ -101,20 +116,20 @@ def prepare(
 
 
 def requested(tx: Transaction, transaction_uid: str, *, at: datetime, deadline_at: datetime) -> bool:
-    """The destination accepted the request; False where its report came before this could be noted."""
+    """Record that the destination accepted the request; False where its report has come already."""
     prepared = (_C.c.transaction_uid == transaction_uid) & (_C.c.state == State.PREPARED)
     values = {"state": State.REQUESTED, "requested_at": at, "deadline_at": deadline_at}
     return tx.execute(_C.update().where(prepared).values(**values)).rowcount == 1
 
 
 def close(tx: Transaction, transaction_uid: str, state: State) -> None:
-    """Wait for it no longer (`OVERDUE`, `REFUSED`); nothing where it was answered meanwhile."""
+    """End a transaction as `OVERDUE` or `REFUSED`; does nothing where it was answered meanwhile."""
     open_ = (_C.c.transaction_uid == transaction_uid) & _C.c.state.in_(_OUTSTANDING)
     tx.execute(_C.update().where(open_).values(state=state))
 
 
 class Took(StrEnum):
-    """What was made of a report."""
+    """How a report was handled."""
 
     APPLIED = "applied"
     REPEATED = "repeated"
@@ -124,38 +139,38 @@ class Took(StrEnum):
 
 @dataclass(frozen=True)
 class Noted:
-    """What was made of a report, and of which job; None where no transaction of ours bears its UID."""
+    """How a report was handled, and its job; None where this node has no transaction of its UID."""
 
     took: Took
     job_id: int | None = None
 
     @property
     def status(self) -> int:
-        """The answer to the N-EVENT-REPORT: whoever repeats itself, or is wrong about us, is told success."""
+        """Status of the N-EVENT-REPORT response (PS3.7 10.1.1); success for a repeated or unknown report."""
         return commitment.NOT_AUTHORISED if self.took == Took.WRONG_SENDER else commitment.SUCCESS
 
 
 def note_report(
     tx: Transaction, report: Report, *, senders: Collection[str], at: datetime, delay: Delay
 ) -> Noted:
-    """Apply a report to the deliveries that it speaks of; everything odd about it is audited.
+    """Apply a report to its deliveries; every report is audited.
 
-    What is kept is committed. What failed is sent again. What the report leaves out is asked for again.
-    A report that comes after its transaction was given up, or a newer one was opened, commits what it can
-    and says nothing about what the newer one asks for.
+    An object that is kept becomes committed. One that failed is sent again. One that the report leaves out is
+    requested again. A report may come after its transaction was given up, or after a newer transaction was
+    opened: it then commits what it can, and leaves failures to the newer transaction.
 
     Args:
-        tx: the caller's transaction, in which it also enqueues what the job needs next.
-        report: as it came.
-        senders: names of the destinations that the sender may speak for.
+        tx: the caller's database transaction, in which it also enqueues what the job needs next.
+        report: as received.
+        senders: names of the destinations that the sender may report for.
         at: UTC.
-        delay: how long to wait before something is sent, or asked for, the next time.
+        delay: how long to wait before an object is sent, or requested, again.
     """
     query = sa.select(_C).where(_C.c.transaction_uid == report.transaction_uid)
     known = tx.execute(query).one_or_none()
     if known is None:
         return _audited(tx, report, Noted(Took.UNKNOWN), at=at)
-    jobs.hold(tx, known.job_id)
+    jobs.lock_job(tx, known.job_id)
     if known.destination not in senders:
         return _audited(tx, report, Noted(Took.WRONG_SENDER, known.job_id), at=at)
     open_ = (_C.c.transaction_uid == report.transaction_uid) & _C.c.answered_at.is_(None)
@@ -187,18 +202,18 @@ def _apply(
     newer = _in_newer_transactions(tx, items.values())
     open_items = {uid: d for uid, d in items.items() if uid not in kept and d.id not in newer}
     lost = [d for uid, d in open_items.items() if uid in reasons and d.state == DeliveryState.DELIVERED]
-    if lost and job.state in _ENDED:  # it ended without the confirmation, and goes on
-        why = f"{lost[0].destination} reports that it does not keep what it has"
+    if lost and job.state in _ENDED:  # the job ended without this confirmation
+        why = f"{lost[0].destination} reports that it does not keep an object"
         jobs.move(tx, job, JobState.DELIVERING, at=at, why=why)
     for delivery in lost:
         reason = reasons[delivery.result.sop_instance_uid]
         send_again(tx, delivery, at=at, delay=delay, note=f"not committed: {reason_text(reason)}")
     left_out = [d for uid, d in open_items.items() if uid not in reasons]
-    ask_again(tx, left_out, at=at, delay=delay, note="the destination's report says nothing of it")
+    ask_again(tx, left_out, at=at, delay=delay, note="the destination's report does not name it")
 
 
 def send_again(tx: Transaction, delivery: Delivery, *, at: datetime, delay: Delay, note: str) -> None:
-    """Send it once more after a while, or give it up where that was tried too often."""
+    """Send an object again after a while, or give it up after too many attempts."""
     attempt = delivery.attempts + 1
     moment = _moment(at, delay(attempt, f"{delivery.job_id}/{delivery.destination}"))
     why = note if moment is not None else f"given up after {attempt} tries: {note}"
@@ -208,7 +223,16 @@ def send_again(tx: Transaction, delivery: Delivery, *, at: datetime, delay: Dela
 def ask_again(
     tx: Transaction, which: Sequence[Delivery], *, at: datetime, delay: Delay, note: str, no: bool = False
 ) -> None:
-    """Ask once more after a while, or give up asking; with `no` the destination itself said no."""
+    """Ask again after a while whether objects are kept, or give up after too many attempts.
+
+    Args:
+        tx: the caller's database transaction.
+        which: deliveries of one job to one destination.
+        at: UTC.
+        delay: how long to wait, see `Delay`.
+        note: the answer, for people.
+        no: the destination answered that it does not have them; such answers are counted apart.
+    """
     if not which:
         return
     tries = 1 + max(d.answers if no else d.verifications for d in which)
@@ -227,7 +251,7 @@ def _items(tx: Transaction, transaction_uid: str) -> frozenset[int]:
 
 
 def _in_newer_transactions(tx: Transaction, which: Collection[Delivery]) -> frozenset[int]:
-    """Deliveries of which an outstanding transaction will tell."""
+    """Ids of the deliveries that are items of an outstanding transaction."""
     query = (
         sa.select(_ITEM.c.delivery_id)
         .join(_C, _C.c.transaction_uid == _ITEM.c.transaction_uid)

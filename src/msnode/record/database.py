@@ -1,4 +1,4 @@
-"""Opens the record's database and brings its tables up to date."""
+"""Opens the record's database and migrates its tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Transaction = sa.Connection
 """An open transaction; functions of this package that take one neither begin nor commit."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-# A file costs a connection little; a server has a hundred for all processes of all hosts.
+# (idle, maximum): connections to a file are cheap; a server has about 100 for all processes of all hosts.
 _CONNECTIONS = {"sqlite": (8, 64), "postgresql": (2, 8)}
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -35,12 +35,11 @@ class _Mode(Enum):
 class Database:
     """Connections to the record.
 
-    A commit survives a power cut: a delivery noted, an order from the administrator, a line of the audit
-    trail. On SQLite (`synchronous=FULL` in write-ahead mode) the rows of received instances may do
-    without (`NORMAL`, about twice as many a second), since the receiver indexes them again from their
-    bytes when it starts; they become durable with the next commit that is, by whichever process. The
-    file stays consistent either way. A PostgreSQL server may fall without any receiver that starts
-    again, so nothing does without there.
+    A commit survives a power cut (SQLite: `synchronous=FULL` in write-ahead mode). On SQLite the rows of
+    received instances may be written with `synchronous=NORMAL`, which allows about twice as many a second:
+    the receiver records lost rows again from their bytes when it starts. They become durable with the next
+    durable commit of any process. The file stays consistent either way. On PostgreSQL every commit is
+    durable, because the server may fail without a receiver that restarts.
 
     Args:
         url: `sqlite:////absolute/path` or `postgresql+psycopg://user@host/database`.
@@ -53,29 +52,29 @@ class Database:
         address = connections.checked(url)
         self.url = url
         self.where = connections.where(address)
-        """The database in messages, without a password."""
+        """The database for messages, without a password."""
         self._is_file = address.get_backend_name() == "sqlite"
         kept, at_most = _CONNECTIONS[address.get_backend_name()]
         self._engine = connections.open_engine(address, kept=kept, at_most=at_most)
-        # SQLite's waiting writers poll with growing pauses; threads of one process queue here instead.
+        # Writers that wait for SQLite poll with growing pauses; threads of one process queue here instead.
         self._one_writer = threading.RLock() if self._is_file else nullcontext()
         if self._is_file:
-            sa.event.listen(self._engine, "connect", _leave_transactions_to_us)
+            sa.event.listen(self._engine, "connect", _disable_driver_transactions)
             sa.event.listen(self._engine, "begin", _begin)
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Transaction]:
-        """One transaction that may write: committed as a whole, or not at all where the block raises.
+        """One transaction that may write: committed at the end of the block, rolled back where it raises.
 
-        SQLite's write lock is taken at its begin, so what is read inside still holds when it is written;
-        PostgreSQL admits other writers meanwhile, but for what `lock` keeps from them.
+        SQLite's write lock is taken when the transaction begins, so that what it reads does not change before
+        it writes. PostgreSQL admits other writers meanwhile; use `lock` to exclude them.
 
         Args:
-            durable: False for what can be had again from elsewhere after a power cut.
+            durable: False for rows that can be restored from elsewhere after a power cut.
 
         Raises:
-            OutOfResources: the database does not answer, is locked for too long, or has no room; whether
-                a commit that broke off counts is then unknown.
+            OutOfResources: the database does not answer, is locked for too long, or is full. Where the
+                connection broke during the commit, nobody can know whether it was committed.
         """
         mode = _Mode.WRITE if durable else _Mode.WRITE_RELAXED
         with self._one_writer, self._begin(mode) as transaction:
@@ -83,7 +82,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """One consistent view for reading; waits for nobody.
+        """One read-only transaction with a consistent view; it never waits for writers.
 
         Raises:
             OutOfResources: the database cannot be read.
@@ -92,7 +91,7 @@ class Database:
             yield transaction
 
     def has_tables(self) -> bool:
-        """Whether a node has ever made its tables here; a file that does not exist is not made.
+        """Whether the tables exist; does not create a missing SQLite file.
 
         Raises:
             OutOfResources: the database cannot be read.
@@ -120,15 +119,15 @@ class Database:
 
 
 def upgrade(url: str) -> None:
-    """Create the tables or bring them to this version; safe to call from several processes at once.
+    """Create the tables, or migrate them to this version.
 
-    A migration that fails leaves the database as it was.
+    Several processes may call it at once. A migration that fails leaves the database unchanged.
 
     Raises:
-        ConfigurationError: the database was written by a newer msnode, or `url` is refused.
+        ConfigurationError: the database was written by a newer msnode, or see `connections.checked`.
         OutOfResources: the database cannot be written.
     """
-    from alembic import command  # noqa: PLC0415 - a third of the import time, for a start alone
+    from alembic import command  # noqa: PLC0415 - slow to import, and needed at start only
     from alembic.config import Config  # noqa: PLC0415
     from alembic.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -155,8 +154,8 @@ def upgrade(url: str) -> None:
 
 
 def _write_ahead(database: Database) -> None:
-    """Kept in the file; refused inside a transaction."""
-    with connections.translated(), database._engine.connect() as connection:  # noqa: SLF001 - one module
+    """Turn on write-ahead mode, which the file keeps; SQLite allows that outside transactions only."""
+    with connections.translated(), database._engine.connect() as connection:  # noqa: SLF001 - same module
         raw: Any = connection.connection.dbapi_connection
         try:
             raw.execute("PRAGMA journal_mode=WAL")
@@ -165,7 +164,7 @@ def _write_ahead(database: Database) -> None:
 
 
 def _one_upgrade_at_a_time(tx: Transaction) -> None:
-    """Wait for the upgrade of another process, however long; then for readers and writers as usual."""
+    """Wait without a limit for another process's upgrade, then with the usual timeouts for other locks."""
     if tx.dialect.name == "postgresql":
         tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
         tx.execute(sa.text("SET LOCAL lock_timeout = 0"))
@@ -174,25 +173,25 @@ def _one_upgrade_at_a_time(tx: Transaction) -> None:
 
 
 def lock(tx: Transaction, name: str) -> None:
-    """Wait until no other open transaction holds this name; held until `tx` ends.
+    """Take a named lock until `tx` ends, after any other transaction that holds it has ended.
 
-    What a transaction decides on must not change before it is written. SQLite admits one writer at a
-    time, so there is nothing to do there; elsewhere whoever changes one study, or one job's deliveries,
-    takes its lock first. At most one name of a kind a transaction, in the order study, job, audit.
+    A transaction that changes one study, or the deliveries of one job, takes its lock first, so that what it
+    reads does not change before it writes. Take locks in the order study, job, audit. SQLite admits one
+    writer at a time, so that this does nothing there.
     """
     if tx.dialect.name == "postgresql":
         tx.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
 
 def insert(tx: Transaction, table: sa.Table, **values: Any) -> int:
-    """Insert one row; returns the integer key that it got."""
+    """Insert one row; returns its integer key."""
     key: Any = tx.execute(table.insert().values(**values)).inserted_primary_key
     return int(key[0])
 
 
-def _leave_transactions_to_us(connection: Any, record: object) -> None:
+def _disable_driver_transactions(connection: Any, record: object) -> None:
     del record
-    connection.isolation_level = None  # transactions begin where SQLAlchemy says, see `_begin`
+    connection.isolation_level = None  # `_begin` begins transactions, not the driver
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -201,6 +200,6 @@ def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         return
     connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if mode is _Mode.WRITE else 'NORMAL'}")
-    # A deferred transaction that turns from reading to writing fails at once when another writer was
-    # in between, whatever the busy timeout.
+    # A deferred transaction that reads first fails at its first write where another one has written in
+    # between, whatever the busy timeout.
     connection.exec_driver_sql("BEGIN IMMEDIATE")

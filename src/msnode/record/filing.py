@@ -1,7 +1,7 @@
-"""Files a batch of arrivals, each of an instance of its own, in one transaction.
+"""Records a batch of received instances in one transaction.
 
-What several associations brought at the same time costs little more than what one brought: every
-statement here is for the whole batch, or for one of its studies or series.
+A batch from several associations costs little more than one instance: every statement here serves the whole
+batch, or one of its studies or series.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from msnode.record import audit, jobs, schema
 from msnode.record.database import insert, lock
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.studies import study_lock
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ _J = schema.job
 _Latest = sa.Row[Any, Any, Any, Any]
 """SOP Instance UID, key, digest and time of removal of a latest version."""
 
-# Built once: what SQLAlchemy has compiled is found again by the statement, which takes long to describe.
+# Built once: SQLAlchemy finds the compiled form of a statement by its structure, which is slow to derive.
 _some: sa.BindParameter[Any] = sa.bindparam("some", expanding=True)
 _LATEST = (
     sa.select(_I.c.sop_instance_uid, _I.c.id, _I.c.digest, _I.c.removed_at)
     .where(_I.c.sop_instance_uid.in_(_some))
-    .where(~_I.c.superseded)  # in the words of the index: SQLite takes no other for it
+    .where(~_I.c.superseded)  # as in the index: SQLite does not use it for another expression
 )
 _RECORDED = sa.select(_I.c.digest).where(_I.c.digest.in_(_some))
 _OUTPUTS = sa.select(schema.result.c.sop_instance_uid).where(schema.result.c.sop_instance_uid.in_(_some))
@@ -67,19 +67,19 @@ _JOBS = (
 def file_batch(
     tx: Transaction, arrivals: Iterable[Arrival], keep_bytes: Callable[[Arrival], None]
 ) -> Mapping[str, str]:
-    """Record what may be recorded; see `Arrivals.add`.
+    """Record the arrivals that need no comparison with a known version; see `Arrivals.add`.
 
     Args:
-        tx: the caller's transaction; the studies are locked from here on.
-        arrivals: each of another SOP instance.
+        tx: the caller's transaction; it holds the locks of the studies from here on.
+        arrivals: no two of one SOP Instance UID.
         keep_bytes: called before an arrival of a known instance is recorded. Retention removes bytes under
-            the study's lock, so what is there now stays.
+            the study's lock only, so bytes that are there now stay.
 
     Returns:
-        For each arrival that was not recorded, its SOP Instance UID → digest of the latest version, which
-        holds other bytes than the arrival and the version that it was compared with.
+        For each arrival that was not recorded: SOP Instance UID → digest of the latest version, whose bytes
+        are neither the arrival's nor those that it was compared with.
     """
-    # In one order everywhere, so that no two batches wait for each other.
+    # One order of locks everywhere, so that two batches never deadlock.
     arrivals = sorted(arrivals, key=lambda a: (a.study_instance_uid, a.sop_instance_uid))
     for uid in sorted({a.study_instance_uid for a in arrivals}):
         lock(tx, study_lock(uid))
@@ -92,7 +92,7 @@ def file_batch(
         if known is not None and known.digest not in {arrival.digest, arrival.replaces}:
             others[arrival.sop_instance_uid] = known.digest
             continue
-        if known is not None:  # retention takes bytes of recorded instances alone
+        if known is not None:  # retention removes bytes of recorded instances only
             keep_bytes(arrival)
         taken.append(arrival)
     if taken:
@@ -101,7 +101,7 @@ def file_batch(
 
 
 def unrecorded_of(tx: Transaction, digests: Iterable[str]) -> frozenset[str]:
-    """Those of a few hundred digests that no version of any instance has."""
+    """Those of at most some hundred digests that no version of any instance has."""
     wanted = frozenset(digests)
     return wanted.difference(tx.execute(_RECORDED, {"some": list(wanted)}).scalars())
 
@@ -124,7 +124,7 @@ def _record(tx: Transaction, arrivals: Sequence[Arrival], latest: Mapping[str, _
             _supersede(tx, known, arrival)
     if fresh:
         tx.execute(_INSERT, [_instance(a, series[_place(a)], own=a.sop_instance_uid in own) for a in fresh])
-    # What retention had taken may be what a reading lacked; where it is not, the job ends `unchanged`.
+    # A reading may have lacked bytes that retention had removed; where it did not, the job ends `unchanged`.
     news = [a for a in (*fresh, *returned) if a.sop_instance_uid not in own]
     if news:
         _ensure_jobs(tx, news, studies)
@@ -151,13 +151,13 @@ def _instance(arrival: Arrival, series_key: int, *, own: bool) -> dict[str, Any]
 
 
 def _came_back(tx: Transaction, arrival: Arrival) -> None:
-    """The bytes are there again, for every version that they are."""
+    """Mark the bytes as present again, in every version that has them."""
     same = (_I.c.sop_instance_uid == arrival.sop_instance_uid) & (_I.c.digest == arrival.digest)
     tx.execute(_I.update().where(same).values(removed_at=None))
 
 
 def _supersede(tx: Transaction, known: _Latest, arrival: Arrival) -> None:
-    """The arrival is the latest version from here on."""
+    """Mark the known version as superseded by the arrival, and audit that."""
     tx.execute(_I.update().where(_I.c.id == known.id).values(superseded=True))
     facts = {
         "sop_instance_uid": arrival.sop_instance_uid,
@@ -191,7 +191,7 @@ def _study_keys(tx: Transaction, arrivals: Sequence[Arrival], own: frozenset[str
 
 
 def _patient_key(tx: Transaction, whose: tuple[str, str]) -> int:
-    """The lock of a study does not guard its patient, of whom another study may come at the same time."""
+    """Key of the patient, inserted where missing: a study's lock does not exclude their other studies."""
     values = dict(zip(("issuer", "patient_id"), whose, strict=True))
     found = tx.execute(_WHOSE, values).scalar()
     if found is None:
@@ -203,7 +203,7 @@ def _patient_key(tx: Transaction, whose: tuple[str, str]) -> int:
 def _series_keys(
     tx: Transaction, arrivals: Sequence[Arrival], studies: Mapping[str, int]
 ) -> dict[tuple[str, str], int]:
-    """Study and Series Instance UID → key; each series has seen its latest arrival."""
+    """Study and Series Instance UID → key; updates the last arrival of each series."""
     last: dict[tuple[str, str], Arrival] = {}
     for arrival in sorted(arrivals, key=lambda a: a.received_at):
         last[_place(arrival)] = arrival
@@ -229,14 +229,14 @@ def _link(tx: Transaction, links: set[tuple[int, str]]) -> None:
 
 @cache
 def _insert_missing(dialect: str, table: sa.Table) -> sa.Insert:
-    """An insert that leaves a row alone that is there."""
+    """An insert that does nothing where the row exists."""
     if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def _ensure_jobs(tx: Transaction, arrivals: Sequence[Arrival], studies: Mapping[str, int]) -> None:
-    """A job waits for every study that something new came of."""
+    """Create a job for every study that has new content and no job in `receiving`."""
     first = {studies[a.study_instance_uid]: a for a in reversed(arrivals)}
     if not first:
         return

@@ -1,18 +1,14 @@
-"""One job is one reading of a study: its states, and every change of state in one transaction.
+"""Jobs in the record: finding them, and changing their state.
 
-    receiving ─ queued ─ running ─ delivering ─ delivered ─ completed | rejected
-                                 └ passed_over | unchanged
-    failed and cancelled are reached from any state that is not an end, and left by an administrator.
-
-`Job` is a snapshot. A change names the snapshot it was decided on and is refused where the row has
-moved on since, so a worker that lost its lock, or a job cancelled meanwhile, cannot be overwritten.
+Every change of state is recorded as a transition in the same transaction. A change names the snapshot that it
+was decided on, and is refused where the row has changed since. A worker that lost its lock therefore cannot
+overwrite a job, nor can one whose job was cancelled meanwhile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from datetime import timedelta
-from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,135 +16,15 @@ import sqlalchemy as sa
 from msnode.errors import InvalidTransition
 from msnode.record import schema
 from msnode.record.database import insert, lock
+from msnode.record.job import BEING_DELIVERED, TRANSITIONS, Job, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from datetime import datetime
 
     from msnode.domain.imaging import PassedOver
     from msnode.record.database import Transaction
-
-
-class Priority(IntEnum):
-    """What is read and delivered first: the lower number."""
-
-    STAT = 1
-    ROUTINE = 5
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    RECEIVING = "receiving"
-    """Instances are coming in; held here too where an association was cut off."""
-    QUEUED = "queued"
-    """Complete; waits for a worker."""
-    RUNNING = "running"
-    DELIVERING = "delivering"
-    """The result set is written and waits to reach every destination."""
-    DELIVERED = "delivered"
-    """Every destination has it; one that confirms safekeeping has not yet done so."""
-    COMPLETED = "completed"
-    REJECTED = "rejected"
-    """Could not be read; a report that says why was delivered."""
-    PASSED_OVER = "passed_over"
-    """The study held nothing to read; recorded, not reported."""
-    UNCHANGED = "unchanged"
-    """A revision that selects the very instances that the reading before it used."""
-    FAILED = "failed"
-    """Needs a person."""
-    CANCELLED = "cancelled"
-
-
-_S = JobState
-TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
-    _S.RECEIVING: frozenset({_S.QUEUED, _S.PASSED_OVER, _S.FAILED, _S.CANCELLED}),
-    # queued → queued: under another priority
-    _S.QUEUED: frozenset({_S.QUEUED, _S.RUNNING, _S.FAILED, _S.CANCELLED}),
-    # running → running: taken up again after its worker died; running → queued: tried again later
-    # delivered → delivering: a destination lost what it had, and is sent it again
-    _S.RUNNING: frozenset({
-        _S.RUNNING, _S.QUEUED, _S.DELIVERING, _S.PASSED_OVER, _S.UNCHANGED, _S.FAILED, _S.CANCELLED,
-    }),
-    _S.DELIVERING: frozenset({_S.DELIVERED, _S.COMPLETED, _S.REJECTED, _S.FAILED, _S.CANCELLED}),
-    _S.DELIVERED: frozenset({_S.DELIVERING, _S.COMPLETED, _S.REJECTED, _S.FAILED, _S.CANCELLED}),
-    # back to delivering: an administrator has what was refused sent again
-    _S.COMPLETED: frozenset({_S.DELIVERING}),
-    _S.REJECTED: frozenset({_S.DELIVERING}),
-    _S.PASSED_OVER: frozenset({_S.QUEUED}),
-    _S.UNCHANGED: frozenset(),
-    _S.FAILED: frozenset({_S.QUEUED, _S.DELIVERING}),
-    _S.CANCELLED: frozenset({_S.QUEUED, _S.DELIVERING}),
-}  # fmt: skip
-
-
-BEING_DELIVERED = frozenset({JobState.DELIVERING, JobState.DELIVERED})
-"""Read, and not yet everywhere for sure."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row of the job table.
-
-    Attributes:
-        revision: 0 for the first reading of a study.
-        reason: why it is in this state, for people.
-        rejection: why the study could not be read, from the moment that is known; it decides that the
-            job ends `rejected` and not `completed`.
-        started_at: the recorded start: set once, kept over every retry, source of every date in the
-            results.
-        attempts: times a worker took it up since it was queued for the first time or by an
-            administrator; a reading that was cut off and taken up again counts once.
-        requeues: times it was queued again; part of its workflow ids.
-        interruptions: times it was taken up again because the process that ran it had ended.
-        priority: see `Priority`.
-        rule: name of the routing rule that decided; None where none matched.
-        asked_for: the rule asked for a reading, so that silence is no answer.
-        bundle: what reads it, preset: how much of that reads, destinations: names of those that get the
-            results; None is as the settings say.
-        not_before: it waits until this moment, UTC, before it is taken up.
-        series_instance_uid: the series that was read.
-        selection_digest: SHA-256 over the selected instances.
-        result_set: key of its set in the store.
-        timings_s: seconds per stage.
-    """
-
-    id: int
-    study_instance_uid: str
-    revision: int
-    state: JobState
-    reason: str
-    state_since: datetime
-    created_at: datetime
-    rejection: str | None = None
-    started_at: datetime | None = None
-    attempts: int = 0
-    requeues: int = 0
-    interruptions: int = 0
-    priority: int = Priority.ROUTINE
-    rule: str | None = None
-    asked_for: bool | None = None
-    bundle: str | None = None
-    preset: str | None = None
-    destinations: tuple[str, ...] | None = None
-    not_before: datetime | None = None
-    series_instance_uid: str | None = None
-    selection_digest: str | None = None
-    model_name: str | None = None
-    model_version: str | None = None
-    model_sha256: str | None = None
-    msnode_version: str | None = None
-    runtime: str | None = None
-    settings_digest: str | None = None
-    result_set: str | None = None
-    lesion_count: int | None = None
-    lesion_volume_mm3: float | None = None
-    timings_s: Mapping[str, float] | None = None
-
-    def evolve(self, **changes: Any) -> Job:
-        """A copy with `changes`."""
-        return replace(self, **changes)
-
+    from msnode.record.job import Priority
 
 _COLUMNS = [schema.job.c[f.name] for f in fields(Job) if f.name != "study_instance_uid"]
 _SELECT = sa.select(schema.study.c.study_instance_uid, *_COLUMNS).join_from(schema.job, schema.study)
@@ -156,16 +32,24 @@ _OWNED_BY_MOVE = frozenset({"id", "study_instance_uid", "revision", "state", "re
 
 
 def create(tx: Transaction, study_key: int, revision: int, *, at: datetime, why: str) -> None:
-    """A new job of the study, in `receiving`."""
+    """Create a job of the study, in state `receiving`.
+
+    Args:
+        tx: the caller's transaction.
+        study_key: key of the study's row.
+        revision: 0 for the first job of the study.
+        at: UTC.
+        why: reason of its state.
+    """
     job_id = insert(
         tx, schema.job, study_key=study_key, revision=revision, state=JobState.RECEIVING, reason=why,
         state_since=at, created_at=at, attempts=0, requeues=0, timings_s={},
     )  # fmt: skip
-    _note(tx, job_id, None, JobState.RECEIVING, at=at, why=why)
+    _record_transition(tx, job_id, None, JobState.RECEIVING, at=at, why=why)
 
 
-def hold(tx: Transaction, job_id: int) -> None:
-    """Nobody else who holds the job changes what belongs to it until this transaction ends."""
+def lock_job(tx: Transaction, job_id: int) -> None:
+    """Lock the job's deliveries and state until this transaction ends; see `database.lock`."""
     lock(tx, f"job {job_id}")
 
 
@@ -176,7 +60,7 @@ def find(tx: Transaction, job_id: int) -> Job | None:
 
 
 def recent(tx: Transaction, *, state: JobState | None = None, limit: int = 50) -> tuple[Job, ...]:
-    """The newest jobs first, all of them or those in one state."""
+    """Jobs in one state, or in any; the newest first, at most `limit`."""
     query = _SELECT.order_by(schema.job.c.id.desc()).limit(limit)
     return _jobs(tx, query if state is None else query.where(schema.job.c.state == state))
 
@@ -188,7 +72,7 @@ def in_states(
     created_before: datetime | None = None,
     limit: int | None = None,
 ) -> tuple[Job, ...]:
-    """The jobs in one of `states`, oldest first."""
+    """Jobs in one of `states`, oldest first; created before a time (UTC) and at most `limit`, where given."""
     query = _SELECT.where(schema.job.c.state.in_(list(states)))
     if created_before is not None:
         query = query.where(schema.job.c.created_at < created_before)
@@ -196,7 +80,7 @@ def in_states(
 
 
 def former(tx: Transaction, job: Job) -> Job | None:
-    """The latest earlier revision of the same study that gave results, if any."""
+    """The latest earlier revision of the same study that has a result set; None where there is none."""
     query = (
         _SELECT.where(schema.study.c.study_instance_uid == job.study_instance_uid)
         .where(schema.job.c.revision < job.revision, schema.job.c.result_set.is_not(None))
@@ -211,14 +95,14 @@ def replaced_by(tx: Transaction, job: Job) -> tuple[Job, ...]:
     """Earlier revisions of the same study that are still being delivered."""
     query = _SELECT.where(schema.study.c.study_instance_uid == job.study_instance_uid)
     under_way = schema.job.c.state.in_(BEING_DELIVERED)
-    # Newest first: whoever locks several jobs of a study does so in one order.
+    # Newest first: transactions that lock several jobs of a study must do so in one order.
     return _jobs(
         tx, query.where(schema.job.c.revision < job.revision, under_way).order_by(schema.job.c.id.desc())
     )
 
 
 def awaits_former(tx: Transaction, job: Job) -> bool:
-    """Whether an earlier revision of the same study is still to be read: revisions are read in order."""
+    """Whether an earlier revision of the same study is not read yet; revisions are read in order."""
     query = (
         sa.select(schema.job.c.id)
         .join_from(schema.job, schema.study)
@@ -237,19 +121,20 @@ def move(tx: Transaction, job: Job, to: JobState, *, at: datetime, why: str, **f
         job: the snapshot on which this was decided.
         to: the new state.
         at: UTC.
-        why: reason of the new state.
-        facts: further columns of the job to set, by name.
+        why: reason of the new state, for people.
+        facts: other columns of the job to set, by name.
 
     Returns:
         The job as it is now.
 
     Raises:
-        InvalidTransition: the state does not lead to `to`, or the row is no longer what `job` says.
+        InvalidTransition: `to` may not follow the state, or the row is no longer what `job` says.
     """
     if to not in TRANSITIONS[job.state]:
-        raise InvalidTransition(f"job {job.id} is {job.state}, which does not lead to {to}")
+        raise InvalidTransition(f"job {job.id} is {job.state} and cannot become {to}")
     if not _OWNED_BY_MOVE.isdisjoint(facts):
-        raise InvalidTransition(f"job {job.id}: {sorted(_OWNED_BY_MOVE & facts.keys())} are not facts")
+        columns = ", ".join(sorted(_OWNED_BY_MOVE & facts.keys()))
+        raise InvalidTransition(f"job {job.id}: a transition may not set {columns}")
     moved = job.evolve(state=to, reason=why, state_since=at, **facts)
     unchanged = (
         (schema.job.c.id == job.id)
@@ -261,26 +146,33 @@ def move(tx: Transaction, job: Job, to: JobState, *, at: datetime, why: str, **f
     change = schema.job.update().where(unchanged).values(state=to, reason=why, state_since=at, **facts)
     if tx.execute(change).rowcount != 1:
         raise InvalidTransition(
-            f"job {job.id} is no longer {job.state} in attempt {job.attempts}: somebody else moved it"
+            f"job {job.id} is no longer {job.state} in attempt {job.attempts}: another process changed it"
         )
-    _note(tx, job.id, job.state, to, at=at, why=why)
+    _record_transition(tx, job.id, job.state, to, at=at, why=why)
     return moved
 
 
 def explain(tx: Transaction, job: Job, why: str) -> None:
-    """Say why a job stays in its state; nothing where it has moved on since."""
+    """Record why a job stays in its state; does nothing where its state has changed since."""
     unchanged = (schema.job.c.id == job.id) & (schema.job.c.state == job.state)
     tx.execute(schema.job.update().where(unchanged).values(reason=why))
 
 
 def start(tx: Transaction, job_id: int, *, at: datetime, **facts: Any) -> Job | None:
-    """Take the job up: `running`, the recorded start set where there is none yet.
+    """Start the job: it becomes `running`, and `started_at` is set where it is not set yet.
 
-    From the queue it is one attempt more; where the process that ran it has ended, one interruption more.
+    A start from the queue counts as an attempt. A start after the process that ran it ended counts as an
+    interruption.
+
+    Args:
+        tx: the caller's transaction.
+        job_id: key of the job.
+        at: UTC.
+        facts: other columns of the job to set, by name.
 
     Returns:
         The job, or None where there is nothing to run: it was cancelled, or an earlier run of the same
-        workflow finished it and died before saying so.
+        workflow finished it and its process died afterwards.
     """
     job = find(tx, job_id)
     if job is None or job.state not in {JobState.QUEUED, JobState.RUNNING}:
@@ -288,14 +180,14 @@ def start(tx: Transaction, job_id: int, *, at: datetime, **facts: Any) -> Job | 
     again = job.state == JobState.RUNNING
     return move(
         tx, job, JobState.RUNNING, at=at,
-        why="taken up again after its worker ended" if again else "taken up by a worker",
+        why="started again after its worker ended" if again else "started by a worker",
         attempts=job.attempts + (not again), interruptions=job.interruptions + again,
         started_at=job.started_at or at, not_before=None, **facts,
     )  # fmt: skip
 
 
 def interrupt(tx: Transaction, job: Job, *, at: datetime, why: str) -> Job:
-    """Note that the reading of a running job was ended from outside; the caller queues it again or fails it.
+    """Record that something outside ended the reading; the caller then queues the job again or fails it.
 
     Raises:
         InvalidTransition: see `move`.
@@ -313,16 +205,16 @@ def requeue(
     delay_s: float = 0,
     priority: Priority | None = None,
 ) -> Job:
-    """Back to `queued` for another attempt, under a new workflow id.
+    """Queue the job again, under a new workflow id.
 
     Args:
         tx: the caller's transaction.
-        job: a running job, or a queued one that is to wait longer or has another priority.
+        job: a running job that is to be retried, or a queued job that gets a delay or another priority.
         at: UTC.
-        why: for people.
-        counted: False where the attempt that ends here was not the job's own failure.
-        delay_s: it waits so long before it is taken up again.
-        priority: its new one, where that changes.
+        why: reason of the new state, for people.
+        counted: False where the attempt that ends here failed for a reason outside the job.
+        delay_s: seconds until a worker may start it.
+        priority: its new priority; None keeps the present one.
 
     Raises:
         InvalidTransition: see `move`.
@@ -338,7 +230,10 @@ def requeue(
 def note_selection(
     tx: Transaction, job: Job, series_instance_uid: str | None, passed_over: Iterable[PassedOver]
 ) -> None:
-    """Record which series is read and why each other was not; replaces what an earlier attempt noted."""
+    """Record the series that is read, and why each other series was passed over.
+
+    Replaces what an earlier attempt recorded.
+    """
     tx.execute(schema.selection_reason.delete().where(schema.selection_reason.c.job_id == job.id))
     for series in passed_over:
         tx.execute(
@@ -361,7 +256,7 @@ def _jobs(tx: Transaction, query: sa.Select[Any]) -> tuple[Job, ...]:
     return tuple(found)
 
 
-def _note(
+def _record_transition(
     tx: Transaction, job_id: int, before: JobState | None, to: JobState, *, at: datetime, why: str
 ) -> None:
     insert(tx, schema.transition, job_id=job_id, state_before=before, state=to, at=at, reason=why)

@@ -1,4 +1,4 @@
-"""How the node stands: for a person at night, and for whatever watches the node."""
+"""The state of the node in a few numbers and sentences, for people and monitoring."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import jobs, schema
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import BEING_DELIVERED, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
 
 _WAITING = (JobState.QUEUED, JobState.RUNNING)
 _SHOWN = 100
@@ -28,10 +28,9 @@ class Overview:
     """Counts and alarms.
 
     Attributes:
-        jobs: state → how many; states without any are left out.
-        oldest_waiting_s: age of the oldest job that is queued or being read, seconds since it was created;
-            None where none is.
-        alarms: one sentence for each thing that needs a person, at most 100.
+        jobs: state → number of jobs; states without a job are missing.
+        oldest_waiting_s: age of the oldest queued or running job in seconds; None where there is none.
+        alarms: one sentence for each problem that needs a person; at most 100 of each kind.
     """
 
     jobs: Mapping[str, int]
@@ -40,7 +39,13 @@ class Overview:
 
 
 def overview(tx: Transaction, *, now: datetime, alarm_after_s: float) -> Overview:
-    """The node's state at `now`; a job that waits longer than `alarm_after_s` is an alarm."""
+    """The state of the node.
+
+    Args:
+        tx: the caller's transaction.
+        now: UTC.
+        alarm_after_s: seconds after which a waiting job, or a pending delivery, is an alarm.
+    """
     j = schema.job
     counts = tx.execute(sa.select(j.c.state, sa.func.count()).group_by(j.c.state).order_by(j.c.state))
     oldest = tx.execute(sa.select(sa.func.min(j.c.created_at)).where(j.c.state.in_(_WAITING))).scalar()
@@ -57,7 +62,7 @@ def overview(tx: Transaction, *, now: datetime, alarm_after_s: float) -> Overvie
 
 
 def overdue(tx: Transaction, *, now: datetime, alarm_after_s: float) -> tuple[Job, ...]:
-    """Jobs that have waited to be read for longer than that, oldest first, at most 100."""
+    """Jobs that have waited to be read for longer than so many seconds; oldest first, at most 100."""
     waiting = jobs.in_states(
         tx, _WAITING, created_before=now - timedelta(seconds=alarm_after_s), limit=_SHOWN
     )
@@ -74,7 +79,7 @@ def _waiting_alarms(tx: Transaction, now: datetime, alarm_after_s: float) -> lis
 
 
 def _undelivered_alarms(tx: Transaction, now: datetime, alarm_after_s: float) -> list[str]:
-    """Destinations that have not got something for too long."""
+    """Destinations with objects that have been pending for too long."""
     d, j = schema.delivery, schema.job
     query = (
         sa.select(d.c.destination, sa.func.count(j.c.id.distinct()), sa.func.min(j.c.state_since))
@@ -97,12 +102,12 @@ def _failed_alarms(tx: Transaction) -> list[str]:
 
 
 def _dead_alarms(tx: Transaction) -> list[str]:
-    """What a destination did not get, of jobs that still wait for another destination."""
+    """Dead deliveries of jobs that are still being delivered to another destination."""
     d, j = schema.delivery, schema.job
     query = (
         sa.select(d.c.job_id, d.c.destination, sa.func.count())
         .join_from(d, j)
-        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_(jobs.BEING_DELIVERED))
+        .where(d.c.state == DeliveryState.DEAD, j.c.state.in_(BEING_DELIVERED))
         .group_by(d.c.job_id, d.c.destination)
         .order_by(d.c.job_id)
         .limit(_SHOWN)

@@ -1,7 +1,7 @@
-"""What peers ask this node to keep (storage commitment as SCP, PS3.4 Annex J), and what they are told.
+"""Storage commitment requests of peers to this node as SCP (PS3.4 Annex J), and the reports that answer them.
 
-A request is `open` until its report has reached the peer (`reported`) or cannot (`dead`). The answer is
-decided when it is reported; what it promises is marked in the record before it leaves.
+A request is `open` until its report has reached the peer (`reported`) or was given up (`dead`). The answer is
+decided when it is reported. Instances that it promises to keep are marked in the record before it is sent.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class OpenReport:
-    """A peer's request that has still to be answered.
+    """A peer's request whose report has still to be sent.
 
     Attributes:
-        attempts: times the report did not reach the peer.
-        not_before: the next try, UTC.
+        attempts: number of reports that did not reach the peer.
+        not_before: earliest time of the next attempt, UTC; None for now.
     """
 
     id: int
@@ -47,12 +47,12 @@ class OpenReport:
 
     @property
     def workflow_id(self) -> str:
-        """Of the workflow that reports it."""
+        """Id of the workflow that sends the report."""
         return f"report:{self.id}:{self.attempts + 1}"
 
 
 def note_request(tx: Transaction, request: Request, *, calling_ae: str, at: datetime) -> OpenReport | None:
-    """Store a peer's request; None where the peer only repeats itself, which is audited."""
+    """Record a peer's request; None where it repeats a recorded one. Both are audited."""
     lock(tx, f"request {request.transaction_uid}")
     same = (_REQUEST.c.transaction_uid == request.transaction_uid) & (_REQUEST.c.calling_ae == calling_ae)
     is_new = tx.execute(sa.select(_REQUEST.c.id).where(same)).first() is None
@@ -73,12 +73,12 @@ def note_request(tx: Transaction, request: Request, *, calling_ae: str, at: date
 
 
 def open_reports(tx: Transaction) -> tuple[OpenReport, ...]:
-    """Every request that has still to be answered, oldest first."""
+    """Every request that has still to be answered; oldest first."""
     return tuple(_reports(tx, _REQUEST.c.state == "open"))
 
 
 def open_report(tx: Transaction, request_id: int) -> OpenReport | None:
-    """The request, or None where there is no such request, or it is no longer open."""
+    """The request; None where it does not exist or is not open any more."""
     return next(_reports(tx, (_REQUEST.c.id == request_id) & (_REQUEST.c.state == "open")), None)
 
 
@@ -90,14 +90,17 @@ def _reports(tx: Transaction, which: sa.ColumnElement[bool]) -> Iterator[OpenRep
 
 
 def promise(tx: Transaction, request: Request, *, has_bytes: Callable[[str], bool]) -> Report:
-    """Decide about every instance that a peer wants kept, and mark those that are from here on.
+    """Decide for every instance of a request whether this node keeps it, and mark those that it keeps.
 
-    Commit it before the peer is told: retention takes no bytes of an instance that is marked.
+    Retention never removes the bytes of a marked instance. Commit the transaction before the report is sent.
 
     Args:
         tx: the caller's transaction.
-        request: the peer's.
-        has_bytes: whether the store has the bytes of this digest.
+        request: the peer's request.
+        has_bytes: tells whether the store has the bytes of a digest.
+
+    Returns:
+        The report; failure reasons are those of PS3.3 C.14 (Failure Reason, 0008,1197).
     """
     batches = [
         request.instances[begin : begin + _AT_ONCE] for begin in range(0, len(request.instances), _AT_ONCE)
@@ -121,13 +124,13 @@ def promise(tx: Transaction, request: Request, *, has_bytes: Callable[[str], boo
 
 
 def _lock_studies(tx: Transaction, batches: Sequence[Sequence[Reference]]) -> None:
-    """Keep retention from these studies until `tx` ends; in one order, so that two requests never cross."""
+    """Lock these studies against retention; in one order, so that two requests never deadlock."""
     series, study = schema.series, schema.study
     studies: set[str] = set()
     for batch in batches:
         query = sa.select(study.c.study_instance_uid).distinct().join_from(_I, series).join(study)
         uids = [each.sop_instance_uid for each in batch]
-        # the latest version, in the words of the index: SQLite takes no other for it
+        # Latest versions; as in the index, because SQLite does not use it for another expression.
         query = query.where(_I.c.sop_instance_uid.in_(uids), ~_I.c.superseded)
         studies.update(tx.execute(query).scalars())
     for study_instance_uid in sorted(studies):
@@ -135,7 +138,7 @@ def _lock_studies(tx: Transaction, batches: Sequence[Sequence[Reference]]) -> No
 
 
 def _rows_held(tx: Transaction, sop_instance_uids: Sequence[str]) -> dict[str, Any]:
-    """The latest version of each instance whose bytes were not removed."""
+    """Latest versions of the instances whose bytes were not removed, by SOP Instance UID."""
     query = (
         sa.select(_I.c.id, _I.c.sop_instance_uid, _I.c.sop_class_uid, _I.c.digest)
         .where(_I.c.sop_instance_uid.in_(sop_instance_uids))
@@ -145,7 +148,7 @@ def _rows_held(tx: Transaction, sop_instance_uids: Sequence[str]) -> dict[str, A
 
 
 def reported(tx: Transaction, open_: OpenReport, report: Report, *, at: datetime) -> None:
-    """The peer took the report."""
+    """Record that the peer accepted the report."""
     _close_report(tx, open_, "reported", note="")
     facts: dict[str, Fact] = {
         "transaction_uid": report.transaction_uid, "calling_ae": open_.calling_ae,
@@ -157,9 +160,17 @@ def reported(tx: Transaction, open_: OpenReport, report: Report, *, at: datetime
 def report_later(
     tx: Transaction, open_: OpenReport, *, at: datetime, delay: Callable[[int, str], float | None], note: str
 ) -> OpenReport | None:
-    """The report did not reach the peer: the next try, or None where that was tried too often.
+    """Record that the report did not reach the peer.
 
-    `delay` says how long to wait after try number n, as `RetryPolicy.delay`.
+    Args:
+        tx: the caller's transaction.
+        open_: the request.
+        at: UTC.
+        delay: seconds to wait after attempt number n, or None after the last; see `RetryPolicy.delay`.
+        note: why it failed, for people.
+
+    Returns:
+        The request with its next attempt; None where it was given up.
     """
     attempts = open_.attempts + 1
     delay_s = delay(attempts, f"report/{open_.calling_ae}")
@@ -173,7 +184,7 @@ def report_later(
 
 
 def report_never(tx: Transaction, open_: OpenReport, *, at: datetime, note: str) -> None:
-    """The report cannot reach the peer; what was promised stays promised."""
+    """Give the report up; instances that were promised stay promised."""
     _close_report(tx, open_, "dead", note=note)
     facts: dict[str, Fact] = {
         "transaction_uid": open_.request.transaction_uid,

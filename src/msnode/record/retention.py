@@ -1,7 +1,7 @@
-"""Removes received bytes that nobody needs any more: age alone never decides.
+"""Removes received bytes that are not needed any more.
 
-The bytes of a study go when all of its jobs have ended well, every destination has confirmed what it was
-sent (or is not asked to), and no peer was promised that they are kept. Rows and result sets stay.
+The bytes of an old study are removed once all of its jobs have ended well, every destination has confirmed
+what it received (or is not asked to), and no peer was promised that they are kept. Rows and result sets stay.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from msnode.record import audit, schema
 from msnode.record.database import lock
-from msnode.record.deliveries import DeliveryState, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState, Verify
+from msnode.record.job import JobState
 from msnode.record.studies import study_lock
 
 if TYPE_CHECKING:
@@ -37,18 +37,18 @@ _OWED = _D.c.state.in_([DeliveryState.PENDING, DeliveryState.DEAD]) | (
 
 
 def remove_old(database: Database, store: Store, *, before: datetime, limit: int) -> int:
-    """Remove the received bytes of studies that have been quiet since `before`.
+    """Remove the received bytes of studies without an instance since `before`.
 
-    Safe to be killed at any point, and to run on several machines at once.
+    It may be killed at any point, and may run on several machines at once.
 
     Args:
         database: the record.
         store: where the bytes are.
         before: UTC; a study with a later instance stays.
-        limit: at most so many studies.
+        limit: maximum number of studies.
 
     Returns:
-        How many instances' bytes were removed.
+        The number of removed files.
 
     Raises:
         OutOfResources: the record cannot be used.
@@ -80,11 +80,11 @@ def _removable(before: datetime) -> sa.Select[tuple[int, str]]:
 def _remove(
     database: Database, store: Store, study_key: int, study_instance_uid: str, before: datetime
 ) -> int:
-    """Remove one study's bytes, if that is still right.
+    """Remove one study's bytes, unless the conditions have changed; returns their number.
 
-    They go inside the transaction: a kill in between leaves rows that say the bytes are there, and the next
-    call removes what is no longer there once more. Committed first, it would leave bytes for ever. An
-    instance that is sent again meanwhile waits for the lock and then puts its bytes back.
+    Files are removed inside the transaction. A kill in between leaves rows that say the bytes are there, and
+    the next call repeats the removal; after an earlier commit the files would stay for ever. An instance that
+    is received again meanwhile waits for the lock, and its bytes are then stored again.
     """
     with database.write() as tx:
         lock(tx, study_lock(study_instance_uid))
@@ -103,7 +103,7 @@ def _remove(
 
 
 def _digests(tx: Transaction, study_key: int) -> list[str]:
-    """Of every version of every instance whose bytes are there; no other study has equal bytes."""
+    """Digests of all instance versions of the study that have bytes; no other study has equal bytes."""
     query = sa.select(_I.c.digest).distinct().join_from(_I, _SERIES)
     found = tx.execute(query.where(_SERIES.c.study_key == study_key, _I.c.removed_at.is_(None)))
     return list(found.scalars())

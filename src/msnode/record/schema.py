@@ -1,13 +1,13 @@
 """Tables of the clinical record. Times are UTC; volumes are mm3; positions are mm along the stack's normal.
 
-    patient ─ study ─ series ─ instance          what arrived, every version of it
+    patient ─ study ─ series ─ instance          received instances, every version of them
                 │        └ association_series ─ association
                 └ job ─ transition, selection_reason, result ─ delivery ─ commitment_item ─ commitment
-    commitment_request                           what peers asked this node to keep safe
-    case, correction                             what outlives retention of the pixels
+    commitment_request                           storage commitment requests of peers to this node
+    case, correction                             kept after retention has removed the pixels
     audit                                        append-only, hash-chained
 
-What runs next is not here: the engine keeps its own tables in the same database.
+What runs next is not here: the engine has its own tables in the same database.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ metadata = sa.MetaData(
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC also where the database has no time zones (SQLite)."""
+    """An aware datetime, stored in UTC also where the database has no time zones (SQLite)."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To UTC; a naive datetime is refused, because nobody can say which hour it means."""
+        """Convert to UTC; a naive datetime is refused, because its time zone is unknown."""
         del dialect
         if value is None:
             return None
@@ -46,7 +46,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """From what the database returns, naive on SQLite, to aware UTC."""
+        """Convert the database's value, naive on SQLite, to an aware datetime in UTC."""
         del dialect
         if value is None:
             return None
@@ -80,7 +80,7 @@ series = sa.Table(
     "series",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    # One UID may be sent under two studies by a broken peer; each keeps its own instances.
+    # A faulty peer may send one UID under two studies; each keeps its own instances.
     sa.Column("study_key", sa.ForeignKey("study.id"), nullable=False),
     sa.Column("series_instance_uid", _UID, nullable=False, index=True),
     sa.Column("modality", sa.String(16), nullable=False),
@@ -100,14 +100,14 @@ instance = sa.Table(
     sa.Column("digest", _DIGEST, nullable=False, index=True),
     sa.Column("slice_position_mm", sa.Double),
     sa.Column("frame_count", sa.Integer, nullable=False),
-    # No foreign key: an instance outlives an association row that a power cut took away.
+    # No foreign key: a power cut may lose the association's row and leave the instance.
     sa.Column("association_id", sa.String(64), nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False),
     sa.Column("superseded", sa.Boolean, nullable=False),
-    # When retention took the bytes; they come back when the instance is sent again.
+    # When retention removed the bytes; NULL again once the instance was received again.
     sa.Column("removed_at", UtcDateTime),
-    # A peer was told that the node keeps it safe: retention never takes its bytes.
+    # A peer was told that the node keeps it (storage commitment): retention never removes its bytes.
     sa.Column("promised", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(
         "uq_instance_latest",
@@ -116,7 +116,7 @@ instance = sa.Table(
         sqlite_where=sa.text("superseded = 0"),
         postgresql_where=sa.text("NOT superseded"),
     ),
-    # What retention has still to look at, oldest first.
+    # Instances that retention may still remove, oldest first.
     sa.Index(
         "ix_instance_kept",
         "received_at",
@@ -135,7 +135,7 @@ association = sa.Table(
     sa.Column("opened_at", UtcDateTime, nullable=False),
     sa.Column("closed_at", UtcDateTime, index=True),
     sa.Column("released", sa.Boolean),
-    # The process that holds it, by executor id: when that is dead, the association was cut off.
+    # Executor id of its process: where that is dead, the association was interrupted.
     sa.Column("receiver", sa.String(64)),
 )
 
@@ -162,7 +162,7 @@ job = sa.Table(
     sa.Column("requeues", sa.Integer, nullable=False),
     sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("priority", sa.Integer, nullable=False, server_default="5"),
-    # What routing decided when the study was complete; NULL is as the settings say.
+    # What routing decided when the study was complete; NULL for the value in the settings.
     sa.Column("rule", sa.String(64)),
     sa.Column("asked_for", sa.Boolean),
     sa.Column("bundle", sa.Text),
@@ -182,7 +182,7 @@ job = sa.Table(
     sa.Column("lesion_volume_mm3", sa.Double),
     sa.Column("timings_s", sa.JSON, nullable=False),
     sa.UniqueConstraint("study_key", "revision"),
-    sqlite_autoincrement=True,  # workflow ids carry the job's id: one may never be used again
+    sqlite_autoincrement=True,  # workflow ids contain the job's id, which may never be reused
 )
 
 transition = sa.Table(
@@ -269,7 +269,7 @@ commitment_request = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_try_at", UtcDateTime),
     sa.Column("note", sa.Text, nullable=False),
-    # [SOP Class UID, SOP Instance UID] each; the answer is decided when it is reported.
+    # A list of [SOP Class UID, SOP Instance UID]; the answer is decided when it is reported.
     sa.Column("instances", sa.JSON, nullable=False),
     sa.UniqueConstraint("transaction_uid", "calling_ae"),
 )

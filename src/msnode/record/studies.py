@@ -1,4 +1,4 @@
-"""Questions about one study that routing asks, and the name of its lock."""
+"""Queries about one study, for routing, and the name of its lock."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import schema
-from msnode.record.deliveries import DeliveryState
+from msnode.record.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from msnode.record.database import Transaction
 
 
 def study_lock(study_instance_uid: str) -> str:
-    """The name under which `database.lock` guards what comes in for a study."""
+    """Name of the lock (`database.lock`) that guards the received instances of a study."""
     return f"study {study_instance_uid}"
 
 
 def calling_aes(tx: Transaction, study_instance_uid: str) -> frozenset[str]:
-    """AE titles under which the study was sent."""
+    """Calling AE titles of the associations that sent the study."""
     a, link = schema.association, schema.association_series
     query = (
         sa.select(a.c.calling_ae)
@@ -33,7 +33,7 @@ def calling_aes(tx: Transaction, study_instance_uid: str) -> frozenset[str]:
 
 
 def one_digest_a_series(tx: Transaction, study_instance_uid: str) -> tuple[str, ...]:
-    """Of each series one instance that no node made, by the digest that names its bytes."""
+    """Digests of the first instance of each series, without instances that a node made."""
     i, s = schema.instance, schema.series
     first = (
         sa.select(sa.func.min(i.c.id))
@@ -47,7 +47,7 @@ def one_digest_a_series(tx: Transaction, study_instance_uid: str) -> tuple[str, 
 
 
 def destinations_of(tx: Transaction, study_instance_uid: str) -> frozenset[str]:
-    """The destinations that have, or are still to get, an object of any revision of the study."""
+    """Destinations that have an object of any revision of the study, or have still to get one."""
     d, j = schema.delivery, schema.job
     has = d.c.state.in_([DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.COMMITTED])
     query = (

@@ -1,4 +1,4 @@
-"""The studies that are coming in: what there is of each that should be looked at now."""
+"""Studies that are being received: which of them may be complete now, and what has arrived of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from msnode.domain.arrivals import SeriesArrivals, StudyArrivals
 from msnode.record import schema
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +23,7 @@ _J = schema.job
 _A = schema.association
 _LINK = schema.association_series
 
-# An association whose row a power cut took away was cut off as well.
+# An association whose row was lost in a power cut was interrupted as well.
 _interrupted = _A.c.association_id.is_(None) | (_A.c.closed_at.is_not(None) & _A.c.released.is_(False))
 
 _OUTLINES = (
@@ -66,18 +66,18 @@ _POSITIONS = (
 )
 
 _Outline = tuple[Any, ...]
-"""What a verdict on a study depends on, besides the time and its slices: last instance, series, …"""
+"""What changes when a study changes: last arrival, number of series, interruptions, open associations."""
 
 
 class WaitingStudies:
     """The studies whose job is in `receiving`.
 
-    What is there of a study is read when it may be complete and something about it has changed, or its
-    time has come: a look at a thousand studies that wait costs as much as one at a few.
+    The arrivals of a study are read only where it may be complete and has changed, or where its next check is
+    due. A check of a thousand waiting studies therefore costs about as much as one of a few.
 
     Args:
         database: the record.
-        quiet_s: no study is complete that had an instance less than this ago.
+        quiet_s: minimum time since the last instance of a study that may be complete, in seconds.
 
     Raises:
         OutOfResources: from every method, where the database cannot be used.
@@ -90,7 +90,7 @@ class WaitingStudies:
         self._next: dict[int, tuple[_Outline, datetime | None]] = {}
 
     def due(self, now: datetime) -> tuple[StudyArrivals, ...]:
-        """The studies to be looked at, oldest job first; again at the next call, but for `look_again`."""
+        """The studies to check at `now` (UTC), oldest job first; again at every call, until `look_again`."""
         with self._database.read() as tx:
             open_now = {key: int(count) for key, count in tx.execute(_OPEN)}
             rows = tx.execute(_OUTLINES).all()
@@ -102,7 +102,7 @@ class WaitingStudies:
             return tuple(study for study in studies if study is not None)
 
     def look_again(self, study: StudyArrivals, at: datetime | None) -> None:
-        """Not before this moment, or at no moment, unless something about the study changes."""
+        """Leave out a study until a time (UTC), or for ever where it is None, unless the study changes."""
         self._next[study.job_id] = (self._seen[study.job_id], at)
 
     def _is_due(self, row: sa.Row[Any], now: datetime) -> bool:
@@ -113,7 +113,7 @@ class WaitingStudies:
 
 
 def _study(tx: Transaction, row: sa.Row[Any], open_associations: int) -> StudyArrivals | None:
-    """What came of a study, or None where a node made all of it."""
+    """What has arrived of a study; None where a node made all of it."""
     found = tx.execute(_SERIES_OF, {"study": row.study_key}).all()
     series = tuple(s for s in (_series(tx, each) for each in found) if s is not None)
     if not series:
@@ -122,7 +122,7 @@ def _study(tx: Transaction, row: sa.Row[Any], open_associations: int) -> StudyAr
 
 
 def _series(tx: Transaction, row: sa.Row[Any]) -> SeriesArrivals | None:
-    """What came of one series, or None where a node made all of it."""
+    """What has arrived of one series; None where a node made all of it."""
     positions = tx.execute(_POSITIONS, {"series": row.id}).scalars().all()
     if not positions:
         return None

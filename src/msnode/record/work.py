@@ -1,7 +1,7 @@
-"""What the engine should have for a job, derived from the record alone.
+"""The workflows that a job needs next, derived from the record alone.
 
-Enqueueing is idempotent by workflow id, so whoever changed a job enqueues `of_job` in the same
-transaction, and a reconciler that enqueues `expected` at start repairs whatever is missing.
+Enqueueing is idempotent by workflow id. A transaction that changes a job therefore enqueues `of_job` of it,
+and a process that starts enqueues `expected`, which restores whatever is missing.
 """
 
 from __future__ import annotations
@@ -12,36 +12,42 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from msnode.record import deliveries, jobs, schema
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import BEING_DELIVERED, JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.delivery import Delivery
+    from msnode.record.job import Job
 
 JOB = "job"
-"""Name of the workflow that reads, and of its queue."""
+"""Name of the workflow that reads a study, and of its queue."""
 DELIVER = "deliver"
 """Name of the workflow that delivers to one destination; each destination has a queue of its own."""
 VERIFY = "verify"
-"""Name of the workflow that has one destination confirm what it got; on that destination's queue."""
-
+"""Name of the workflow that has one destination confirm what it received; on that destination's queue."""
 REPORT = "report"
-"""Name of the workflow that answers a peer's commitment request, and of its queue."""
+"""Name of the workflow that answers a peer's storage commitment request, and of its queue."""
 
-_IN_PROGRESS = jobs.BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}
+_IN_PROGRESS = BEING_DELIVERED | {JobState.QUEUED, JobState.RUNNING}
 
 
 def queue_of(destination: str) -> str:
-    """Name of a destination's queue: what waits for one holds no other up."""
+    """Name of a destination's queue; with a queue each, no destination delays another."""
     return f"deliver-{destination}"
 
 
 @dataclass(frozen=True)
 class Work:
-    """One workflow of this name on this queue; `arguments` are ids only."""
+    """One workflow to enqueue; see `WorkflowClient.enqueue`.
+
+    Attributes:
+        workflow: name of the workflow.
+        arguments: ids only.
+        not_before: earliest time at which it may run, UTC; None for now.
+    """
 
     workflow_id: str
     workflow: str
@@ -53,25 +59,27 @@ class Work:
 
 
 def delay_s(not_before: datetime | None, now: datetime) -> float:
-    """Seconds from `now` until that moment, 0 where it is past or there is none."""
+    """Seconds from `now` until that time; 0 where it has passed, or is None."""
     return max(0.0, (not_before - now).total_seconds()) if not_before else 0.0
 
 
 def of_job(tx: Transaction, job: Job) -> tuple[Work, ...]:
-    """What has to run for the job as it is now: its reading, or for each destination that has not
-    everything yet one delivery, and for one that has, but must confirm it, one verification.
+    """The workflows that the job needs in its present state.
+
+    A queued or running job needs its reading. A job that is being delivered needs one workflow for each
+    destination: a delivery while objects are pending, then a verification while objects are unconfirmed.
 
     Ids are `job:<id>:<revision>`, `deliver:<id>:<revision>:<destination>:<number>` and
-    `verify:<id>:<revision>:<destination>:<number>`, each followed by `:<n>` once the job was queued
-    again for the n-th time.
-    """  # noqa: D205 - the three cases are the summary
+    `verify:<id>:<revision>:<destination>:<number>`, each followed by `:<n>` once the job was queued again for
+    the n-th time.
+    """
     again = f":{job.requeues}" if job.requeues else ""
     if job.state in {JobState.QUEUED, JobState.RUNNING}:
         workflow_id = f"{JOB}:{job.id}:{job.revision}{again}"
         return (Work(workflow_id, JOB, JOB, (job.id,), job.id, job.priority, job.not_before),)
-    if job.state not in jobs.BEING_DELIVERED:
+    if job.state not in BEING_DELIVERED:
         return ()
-    groups: dict[str, list[deliveries.Delivery]] = {}
+    groups: dict[str, list[Delivery]] = {}
     for delivery in deliveries.of_job(tx, job.id):
         groups.setdefault(delivery.destination, []).append(delivery)
     works = []
@@ -82,7 +90,7 @@ def of_job(tx: Transaction, job: Job) -> tuple[Work, ...]:
             continue
         workflow = DELIVER if pending else VERIFY
         owed = pending or unconfirmed
-        number = 1 + sum(d.attempts + d.verifications for d in group)  # grows with whatever is put off
+        number = 1 + sum(d.attempts + d.verifications for d in group)  # grows with every postponement
         moments = [d.next_try_at for d in owed if d.next_try_at is not None]
         works.append(
             Work(
@@ -99,29 +107,35 @@ def of_job(tx: Transaction, job: Job) -> tuple[Work, ...]:
 
 
 def expected(tx: Transaction) -> tuple[Work, ...]:
-    """What has to run for every job in progress; to be enqueued at start, where a workflow is missing."""
+    """The workflows that all jobs in progress need."""
     return tuple(work for job in jobs.in_states(tx, _IN_PROGRESS) for work in of_job(tx, job))
 
 
 def destinations_owed(tx: Transaction) -> frozenset[str]:
-    """Destinations of jobs that are still being delivered, configured or not."""
+    """Destinations of jobs that are being delivered, configured or not."""
     d, j = schema.delivery, schema.job
-    under_way = j.c.state.in_(jobs.BEING_DELIVERED)
+    under_way = j.c.state.in_(BEING_DELIVERED)
     return frozenset(
         tx.execute(sa.select(d.c.destination).distinct().join_from(d, j).where(under_way)).scalars()
     )
 
 
 def bury(tx: Transaction, workflow_id: str, *, at: datetime, why: str) -> None:
-    """The engine gave this workflow up: its job fails, or its deliveries are dead.
+    """Record that a workflow is dead: a job fails, a delivery is dead, or a verification is given up.
 
-    Nothing happens where the job no longer needs that workflow.
+    Does nothing where the job does not need that workflow any more.
+
+    Args:
+        tx: the caller's transaction.
+        workflow_id: see `of_job`; other ids are ignored.
+        at: UTC.
+        why: reason, for people.
     """
     kind, _, rest = workflow_id.partition(":")
     job_id = rest.partition(":")[0]
     if kind not in {JOB, DELIVER, VERIFY} or not job_id.isdigit():
         return
-    jobs.hold(tx, int(job_id))
+    jobs.lock_job(tx, int(job_id))
     job = jobs.find(tx, int(job_id))
     work = next((w for w in of_job(tx, job) if w.workflow_id == workflow_id), None) if job else None
     if job is None or work is None:

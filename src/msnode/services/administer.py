@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msnode.errors import InvalidTransition
 from msnode.record import administration, jobs
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.services.dispatch import Dispatcher
 from msnode.services.router import routed
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from msnode.engine.engine import Engine
     from msnode.record.database import Database
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
     from msnode.services.router import Router
 
 

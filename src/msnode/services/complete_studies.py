@@ -11,7 +11,7 @@ from msnode import crash_points
 from msnode.errors import OutOfResources
 from msnode.record import jobs
 from msnode.record.database import lock
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.overview import overdue
 from msnode.record.studies import study_lock
 from msnode.record.waiting import WaitingStudies

@@ -19,7 +19,8 @@ from msnode.dicom.commitment import Reference, Request
 from msnode.errors import AssociationRejected, OutOfResources, PeerUnreachable
 from msnode.record import commitments, deliveries, jobs
 from msnode.record.commitments import State
-from msnode.record.deliveries import Verify
+from msnode.record.delivery import Verify
+from msnode.record.job import BEING_DELIVERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from msnode.deliver.verification import Line, Verifiable
     from msnode.dicom.commitment import Report
     from msnode.record.database import Database, Transaction
-    from msnode.record.deliveries import Delivery
-    from msnode.record.jobs import Job
+    from msnode.record.delivery import Delivery
+    from msnode.record.job import Job
 
     Enqueue = Callable[[Transaction, Job], None]
 
@@ -115,7 +116,7 @@ class Verifier:
             job = jobs.find(tx, job_id)
             owed = deliveries.unconfirmed(tx, job_id, destination)
             busy = deliveries.pending(tx, job_id, destination)
-        if job is None or job.state not in jobs.BEING_DELIVERED:
+        if job is None or job.state not in BEING_DELIVERED:
             return
         if not owed or busy or _is_early(owed):
             return

@@ -10,14 +10,14 @@ import structlog
 
 from msnode.errors import OutOfResources
 from msnode.record import promises, work
-from msnode.record.jobs import Priority
+from msnode.record.job import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from msnode.engine.engine import Engine
     from msnode.record.database import Database, Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
     from msnode.record.promises import OpenReport
     from msnode.record.work import Work
 

@@ -24,8 +24,9 @@ from msnode.errors import (
     Transient,
 )
 from msnode.reading.summary import ReadingStatus
-from msnode.record import deliveries, jobs
-from msnode.record.jobs import JobState
+from msnode.record import jobs
+from msnode.record.job import JobState
+from msnode.record.results import finish_reading, withdraw_former
 from msnode.record.studies import destinations_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
     from msnode.reading.summary import ReadingSummary
     from msnode.record.database import Database, Transaction
-    from msnode.record.deliveries import Takes
-    from msnode.record.jobs import Job
+    from msnode.record.delivery import Takes
+    from msnode.record.job import Job
     from msnode.services.inference_child import InferenceChild
 
     EnqueueWork = Callable[[Transaction, Job], None]
@@ -163,11 +164,11 @@ class Worker:
         if summary.status in _WITHOUT_RESULTS:
             to = _WITHOUT_RESULTS[summary.status]
             return jobs.move(tx, job, to, at=_now(), why=summary.reason, **facts)
-        moved = deliveries.finish(
+        moved = finish_reading(
             tx, job, summary.results, self._takes_of(tx, job),
             at=_now(), why=summary.reason, result_set=summary.result_set, **facts,
         )  # fmt: skip
-        deliveries.withdraw_former(tx, moved, at=_now())
+        withdraw_former(tx, moved, at=_now())
         self._enqueue(tx, moved)
         return moved
 

@@ -10,7 +10,7 @@ from msnode.domain.imaging import FLAIR
 from msnode.errors import NotReadable
 from msnode.record import jobs
 from msnode.record.arrivals import Arrivals
-from msnode.record.jobs import JobState, Priority
+from msnode.record.job import JobState, Priority
 from msnode.record.studies import calling_aes, one_digest_a_series
 from msnode.routing.rules import Decision, Geometry, StudyFacts, decide
 from msnode.series.describe import describe
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from msnode.domain.imaging import Instance, Selection
     from msnode.record.database import Database, Transaction
-    from msnode.record.jobs import Job
+    from msnode.record.job import Job
     from msnode.routing.rules import Rule
     from msnode.series.select import SelectionRules
     from msnode.store import Store

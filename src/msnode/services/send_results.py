@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from msnode.deliver.destination import Destination, RetryPolicy
     from msnode.record.database import Database, Transaction
-    from msnode.record.deliveries import Delivery
-    from msnode.record.jobs import Job
+    from msnode.record.delivery import Delivery
+    from msnode.record.job import Job
     from msnode.store import Store
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from msnode.deliver.dicom import DicomDestination as DicomPeer
 from msnode.deliver.dicomweb import DicomWebDestination as DicomWebPeer
 from msnode.dicom.association import DicomAddress
 from msnode.encode.kinds import SERIES_DESCRIPTIONS, USUAL_KINDS, ResultRules
-from msnode.record.deliveries import Takes, Verify
+from msnode.record.delivery import Takes, Verify
 from msnode.settings import DicomDestination, DicomWebDestination, FolderDestination
 
 if TYPE_CHECKING:

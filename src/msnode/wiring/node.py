@@ -11,7 +11,8 @@ import structlog
 import msnode
 from msnode import logs
 from msnode.deliver.destination import RetryPolicy
-from msnode.engine.engine import Engine, QueueSlots, create_tables
+from msnode.engine.engine import Engine, QueueSlots
+from msnode.engine.tables import create_tables
 from msnode.record import work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from rich.console import Console
 
 from msnode.cli.jobs import _deliveries
-from msnode.record.deliveries import DeliveryState
+from msnode.record.delivery import DeliveryState
 
 
 def test_what_a_peer_says_is_shown_as_it_is():

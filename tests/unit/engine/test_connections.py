@@ -1,11 +1,14 @@
 import traceback
+from types import SimpleNamespace
 
+import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from msnode.engine import connections
 from msnode.errors import ConfigurationError, OutOfResources
+from support.disks import small_disk
 
 NAME = "SECRET"  # not written out below, where a traceback would quote it
 PATIENT = sa.Table("patient", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True))
@@ -38,9 +41,9 @@ def run(engine, statement, **values):
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("postgresql+psycopg2://msnode:secret@db/msnode", "postgresql.psycopg2 is refused"),
-        ("postgresql+psycopg://msnode:secret@db", "name is missing"),
-        ("mysql://msnode:secret@db/msnode", "mysql is refused"),
+        ("postgresql+psycopg2://msnode:secret@db/msnode", "postgresql.psycopg2 is not supported"),
+        ("postgresql+psycopg://msnode:secret@db", "name of the database is missing"),
+        ("mysql://msnode:secret@db/msnode", "mysql is not supported"),
         ("sqlite://", "missing or relative"),
         ("sqlite:///msnode.db", "missing or relative"),
         ("msnode.db", "not a URL"),
@@ -54,32 +57,46 @@ def test_what_is_no_address_of_a_record_is_refused(url, complaint):
 
 
 def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"no folder .*nowhere"):
+    with pytest.raises(ConfigurationError, match=r"nowhere does not exist"):
         connections.checked(f"sqlite:///{tmp_path / 'nowhere' / 'm.db'}")
+
+
+def mounted(monkeypatch, *mounts):
+    """The machine's mount table, as it were."""
+    table = [SimpleNamespace(mountpoint=str(point), fstype=kind) for point, kind in mounts]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: table)
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "ceph", "fuse.glusterfs", "lustre"])
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind):
-    share = tmp_path / "the share"
+    share = tmp_path / "share"
     (share / "node").mkdir(parents=True)
-    mounts = tmp_path / "mountinfo"
-    escaped = str(share).replace(" ", "\\040")
-    mounts.write_text(
-        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-        f"23 22 0:9 / {escaped} rw,relatime - {kind} server:/export rw\n"
-    )
-    monkeypatch.setattr(connections, "_MOUNTS", mounts)
+    mounted(monkeypatch, ("/", "ext4"), (share, kind))
     with pytest.raises(ConfigurationError, match=f"network file system .{kind}.*PostgreSQL"):
         connections.checked(f"sqlite:///{share / 'node' / 'm.db'}")
     connections.checked(f"sqlite:///{tmp_path / 'm.db'}")
 
 
-def test_what_was_mounted_last_counts_and_a_system_without_a_table_is_trusted(tmp_path, monkeypatch):
-    mounts = tmp_path / "mountinfo"
-    monkeypatch.setattr(connections, "_MOUNTS", mounts)
+def test_what_was_mounted_last_counts(tmp_path, monkeypatch):
+    mounted(monkeypatch, (tmp_path, "ext4"), (tmp_path, "nfs"))
+    with pytest.raises(ConfigurationError, match="nfs"):
+        connections.checked(f"sqlite:///{tmp_path / 'm.db'}")
+    mounted(monkeypatch, (tmp_path, "nfs"), (tmp_path, "ext4"))
     connections.checked(f"sqlite:///{tmp_path / 'm.db'}")
-    mounts.write_text(f"1 0 0:9 / {tmp_path} rw - nfs a:/b rw\n2 0 0:9 / {tmp_path} rw - ext4 /dev/sda rw\n")
+
+
+def test_system_without_a_mount_table_is_trusted(tmp_path, monkeypatch):
+    def missing(**_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(psutil, "disk_partitions", missing)
     connections.checked(f"sqlite:///{tmp_path / 'm.db'}")
+
+
+def test_file_system_of_a_real_mount_point_with_a_space(tmp_path):
+    with small_disk(tmp_path / "the share", mib=1) as disk:
+        (disk / "node").mkdir()
+        assert connections._file_system(disk / "node") == "tmpfs"
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,10 @@ def test_lock_is_held_again_after_the_server_came_back(server_locks, own_postgre
         own_postgres.stop()
         wait_until(lambda: not lock.is_settled(), what="loss noticed")
         own_postgres.start()
-        wait_until(
-            lambda: any(line["event"] == "executor lock held again" for line in logs), what="held again"
-        )
+        wait_until(lambda: any(line["event"] == "executor_lock_regained" for line in logs), what="held again")
     assert not server_locks.is_free("a")
     assert not lock.is_settled(), "the others may need a moment more"
-    assert [line["event"] for line in logs] == ["executor lock lost", "executor lock held again"]
+    assert [line["event"] for line in logs] == ["executor_lock_lost", "executor_lock_regained"]
     lock.release()
     assert server_locks.is_free("a")
 
@@ -97,10 +95,10 @@ def test_lock_that_another_took_meanwhile_is_asked_for_until_it_is_free(
             "SELECT pg_terminate_backend(pid, 1000) FROM pg_locks WHERE locktype = 'advisory' AND granted"
         )
         assert theirs.acquire(0)
-        wait_until(lambda: said("executor lock is held by another"), what="said so")
+        wait_until(lambda: said("executor_lock_held_elsewhere"), what="said so")
         theirs.release()
-        wait_until(lambda: said("executor lock held again"), what="held again")
-    assert {line["log_level"] for line in logs if "another" in line["event"]} == {"error"}
+        wait_until(lambda: said("executor_lock_regained"), what="held again")
+    assert {line["log_level"] for line in logs if "elsewhere" in line["event"]} == {"error"}
     lock.release()
     engine.dispose()
 

@@ -18,8 +18,9 @@ from msnode.reading.result_set import read_result
 from msnode.record import deliveries, jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.deliveries import DeliveryState, Takes
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState, Takes
+from msnode.record.job import JobState
+from msnode.record.results import finish_reading, withdraw_former
 from msnode.segment.bundle import Scope
 from msnode.settings import NodeSettings, Settings
 from msnode.store import Blob, Store
@@ -113,11 +114,11 @@ class Node:
             if summary.result_set is None:
                 jobs.move(tx, job, JobState(summary.status), at=self.now(), why=summary.reason, **facts)
                 return
-            moved = deliveries.finish(
+            moved = finish_reading(
                 tx, job, summary.results, TAKES, at=self.now(), why=summary.reason,
                 result_set=summary.result_set, **facts,
             )  # fmt: skip
-            deliveries.withdraw_former(tx, moved, at=self.now())
+            withdraw_former(tx, moved, at=self.now())
 
     def deliver(self, job, *kinds, destination="pacs"):
         with self.database.write() as tx:

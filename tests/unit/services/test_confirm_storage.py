@@ -12,8 +12,8 @@ from msnode.dicom.commitment import Report
 from msnode.errors import AssociationRejected, OutOfResources, PeerUnreachable
 from msnode.record import commitments, deliveries, schema, work
 from msnode.record.commitments import State
-from msnode.record.deliveries import DeliveryState, Takes, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState, Takes, Verify
+from msnode.record.job import JobState
 from msnode.services.confirm_storage import Reports, Verifier
 
 # what differs between databases is tested with the functions of the record themselves

@@ -3,8 +3,8 @@
 from msnode.errors import ModelError, OutOfResources, ProcessDied, ProcessKilled
 from msnode.reading.summary import ReadingStatus, ReadingSummary
 from msnode.record import deliveries, jobs
-from msnode.record.deliveries import Result, Takes
-from msnode.record.jobs import JobState
+from msnode.record.delivery import Result, Takes
+from msnode.record.job import JobState
 from msnode.services.read_jobs import Worker
 
 

@@ -14,7 +14,7 @@ from msnode.reading import read_job as reading
 from msnode.record import administration, jobs
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.jobs import JobState, Priority
+from msnode.record.job import JobState, Priority
 from msnode.routing.rules import Decision, Rule
 from msnode.series.select import SelectionRules, select
 from msnode.series.volume import group_series, read_instance

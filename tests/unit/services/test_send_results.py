@@ -5,8 +5,8 @@ import pytest
 from msnode.deliver.destination import FakeDestination, Outcome, RetryPolicy, SendResult
 from msnode.errors import AssociationRejected, PeerUnreachable
 from msnode.record import deliveries
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import JobState
 from msnode.services.send_results import Sender
 from msnode.store import Store
 from support.dicom_files import flair_series

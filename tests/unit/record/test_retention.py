@@ -6,9 +6,10 @@ import pytest
 from msnode.dicom.commitment import Reference, Request
 from msnode.errors import OutOfResources
 from msnode.record import audit, deliveries, jobs, schema
-from msnode.record.deliveries import Takes, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import Takes, Verify
+from msnode.record.job import JobState
 from msnode.record.promises import promise
+from msnode.record.results import finish_reading
 from msnode.record.retention import remove_old
 from msnode.store import Blob, Store
 
@@ -37,7 +38,7 @@ def deliver(record, verify):
     record.move(JobState.RUNNING)
     with record.database.write() as tx:
         job = jobs.find(tx, 1)
-        deliveries.finish(
+        finish_reading(
             tx, job, [record.result("sr")], {"pacs": Takes(frozenset({"sr"}), verify)}, at=record.at(220),
             why="test", result_set="set-1",
         )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from msnode.record import promises
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.retention import remove_old
 from msnode.record.waiting import WaitingStudies
 from msnode.store import Store

@@ -11,7 +11,7 @@ from msnode.errors import OutOfResources
 from msnode.record import audit, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.waiting import WaitingStudies
 
 

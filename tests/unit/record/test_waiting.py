@@ -3,7 +3,7 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from msnode.record.jobs import JobState
+from msnode.record.job import JobState
 from msnode.record.waiting import WaitingStudies
 
 

@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 from msnode.record import administration, deliveries
-from msnode.record.jobs import JobState, Priority
+from msnode.record.job import JobState, Priority
 from msnode.record.overview import overview
 
 

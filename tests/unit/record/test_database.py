@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from msnode.engine.engine import create_tables
+from msnode.engine.tables import create_tables
 from msnode.errors import ConfigurationError, OutOfResources
 from msnode.record import database as database_module
 from msnode.record import schema

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from msnode.dicom.commitment import Reference, Report
 from msnode.record import audit, commitments, deliveries, jobs, schema, work
 from msnode.record.commitments import State, Took
-from msnode.record.deliveries import DeliveryState, Takes, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState, Takes, Verify
+from msnode.record.job import JobState
 
 T1, T2 = "2.25.1001", "2.25.1002"
 SEG, SR = Reference("1.2.840", "2.25.1"), Reference("1.2.840", "2.25.2")

@@ -3,8 +3,9 @@ import pytest
 from msnode.domain.imaging import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import administration, deliveries, jobs, work
-from msnode.record.deliveries import DeliveryState
-from msnode.record.jobs import JobState
+from msnode.record.delivery import DeliveryState
+from msnode.record.job import JobState
+from msnode.record.results import finish_reading
 
 
 def retry(record, job_id=1):
@@ -117,7 +118,7 @@ def test_worker_cannot_finish_a_job_cancelled_under_it(record):
     job = record.running()
     cancel(record)
     with pytest.raises(InvalidTransition, match="no longer running"), record.database.write() as tx:
-        deliveries.finish(tx, job, [record.result("sr")], {"pacs": ["sr"]}, at=record.at(), why="")
+        finish_reading(tx, job, [record.result("sr")], {"pacs": ["sr"]}, at=record.at(), why="")
 
 
 def test_cancelling_keeps_what_was_delivered_and_can_be_undone(record):

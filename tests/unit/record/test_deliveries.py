@@ -1,9 +1,6 @@
-import pytest
-
-from msnode.errors import InvalidTransition
-from msnode.record import deliveries, jobs
-from msnode.record.deliveries import DeliveryState, Takes, Verify
-from msnode.record.jobs import JobState
+from msnode.record import deliveries
+from msnode.record.delivery import DeliveryState, Takes, Verify
+from msnode.record.job import JobState
 
 
 def pending(record, destination):
@@ -23,18 +20,6 @@ def states(record):
         return [(d.destination, d.result.kind, d.state) for d in deliveries.of_job(tx, 1)]
 
 
-def test_each_destination_gets_what_it_takes(record):
-    job = record.delivering(lesion_count=3, lesion_volume_mm3=512.5, timings_s={"segment": 2.5})
-    assert job.state == JobState.DELIVERING
-    assert job == record.job()
-    assert [(d.result.kind, d.result_set) for d in pending(record, "pacs")] == [
-        ("seg", "set-1"),
-        ("sr", "set-1"),
-    ]
-    assert [d.result for d in pending(record, "archive")] == [record.result("sr")]
-    assert record.job().timings_s == {"segment": 2.5}
-
-
 def test_job_is_completed_with_its_last_delivery(record):
     record.delivering()
     deliver_all(record, "pacs")
@@ -47,11 +32,6 @@ def test_rejected_reading_ends_rejected_with_its_reason(record):
     record.delivering(rejection="slices overlap")
     deliver_all(record, "pacs", "archive")
     assert (record.job().state, record.job().reason) == (JobState.REJECTED, "slices overlap")
-
-
-def test_job_without_destinations_is_done_at_once(record):
-    assert record.delivering(takes={}).state == JobState.COMPLETED
-    assert record.job().state == JobState.COMPLETED
 
 
 def test_refused_object_leaves_the_rest_and_the_job_completed_with_the_problem(record):
@@ -94,32 +74,6 @@ def test_delivered_is_a_fact_whatever_was_decided_meanwhile(record):
         deliveries.refused(tx, delivery, at=record.at(302), note="late")
         deliveries.postpone(tx, delivery, at=record.at(303), note="late", next_try_at=record.at(400))
     assert ("archive", "sr", DeliveryState.DELIVERED) in states(record)
-
-
-def test_finish_by_a_worker_that_lost_the_job_leaves_nothing(record):
-    old = record.running()
-    with record.database.write() as tx:
-        jobs.start(tx, 1, at=record.at(900))
-    with pytest.raises(InvalidTransition), record.database.write() as tx:
-        deliveries.finish(
-            tx, old, [record.result("sr")], {"pacs": Takes(frozenset({"sr"}))}, at=record.at(), why=""
-        )
-    assert states(record) == []
-    with record.database.read() as tx:
-        assert deliveries.results_of(tx, old.id) == ()
-
-
-def test_one_uid_never_has_two_contents(record):
-    record.delivering(takes={})
-    record.add(2)
-    record.move(JobState.QUEUED, job_id=2)
-    with record.database.write() as tx:
-        other = jobs.start(tx, 2, at=record.at(400))
-    with (
-        pytest.raises(InvalidTransition, match=r"2\.25\.2 is already recorded"),
-        record.database.write() as tx,
-    ):
-        deliveries.finish(tx, other, [record.result("sr", "cd" * 32)], {}, at=record.at(), why="")
 
 
 BY_COMMITMENT = {
@@ -192,30 +146,3 @@ def test_only_answers_of_the_destination_itself_are_counted_as_such(record):
         )
     (delivery,) = pending(record, "archive")
     assert (delivery.attempts, delivery.answers) == (2, 1)
-
-
-def _revision(record):
-    record.add(2, seconds=500)
-    record.move(JobState.QUEUED, job_id=2)
-    with record.database.write() as tx:
-        later = jobs.start(tx, 2, at=record.at(600))
-        deliveries.withdraw_former(tx, later, at=record.at(610))
-
-
-def test_a_revision_withdraws_what_was_not_sent_at_all(record):
-    record.delivering()
-    _revision(record)
-    assert (record.job().state, record.job().reason) == (
-        JobState.CANCELLED,
-        "replaced by revision 1 before anything was sent",
-    )
-    assert pending(record, "pacs") == ()
-
-
-def test_a_revision_withdraws_the_rest_of_what_was_sent_in_part(record):
-    record.delivering()
-    deliver_all(record, "archive")
-    _revision(record)
-    assert record.job().state == JobState.COMPLETED
-    assert ("pacs", "sr", DeliveryState.CANCELLED) in states(record)
-    assert ("archive", "sr", DeliveryState.DELIVERED) in states(record)

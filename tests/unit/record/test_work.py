@@ -1,6 +1,6 @@
 from msnode.record import deliveries, jobs, work
-from msnode.record.deliveries import Takes, Verify
-from msnode.record.jobs import JobState
+from msnode.record.delivery import Takes, Verify
+from msnode.record.job import JobState, Priority
 
 
 def expected(record):
@@ -84,7 +84,7 @@ def test_what_is_not_a_jobs_workflow_is_not_buried(record):
 
 
 def test_each_destination_has_a_queue_of_its_own_and_the_jobs_priority(record):
-    record.delivering(priority=jobs.Priority.STAT)
+    record.delivering(priority=Priority.STAT)
     assert {(w.queue, w.priority) for w in expected(record)} == {("deliver-archive", 1), ("deliver-pacs", 1)}
 
 
