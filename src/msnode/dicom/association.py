@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, build_role, evt
+from pynetdicom import build_context, build_role, evt
 
 from msnode.dicom import commitment
 from msnode.dicom.commitment import ReportServer
+from msnode.dicom.pynetdicom_seams import SocketKeepingEntity
 from msnode.errors import AssociationRejected, PeerUnreachable
 
 if TYPE_CHECKING:
@@ -26,13 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pynetdicom.association import Association
-    from pynetdicom.transport import AssociationSocket
 
     from msnode.dicom.commitment import TakeReport
-
-_config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient data
-_config.LOG_RESPONSE_IDENTIFIERS = False
-_config.STORE_SEND_CHUNKED_DATASET = True  # send a file's data set as it lies there, without decoding it
 
 _CONNECT_S = 5.0
 _NEGOTIATE_S = 15.0
@@ -324,16 +320,14 @@ def _request(
     raise PeerUnreachable(f"{address}: no connection")
 
 
-class _Entity(AE):
-    """An application entity that keeps hold of its socket, which pynetdicom forgets when something fails."""
+class _Entity(SocketKeepingEntity):
+    """An application entity whose connection can be tuned, and closed at any time.
+
+    Attributes:
+        connected: whether any connection was opened.
+    """
 
     connected = False
-    _connection: socket.socket | None = None
-
-    def _create_socket(self, *args: Any) -> AssociationSocket:
-        transport = super()._create_socket(*args)
-        self._connection = transport.socket
-        return transport
 
     def tune(self, event: evt.Event) -> None:
         """Send small PDUs at once, and let no write wait for ever on a peer that has stopped reading."""
@@ -357,11 +351,11 @@ class _Entity(AE):
 
     def hang_up(self) -> None:
         """Close the connection; pynetdicom's thread would wait for a misbehaving peer to do it."""
-        if self._connection is None:
+        if self.connection is None:
             return
         with suppress(OSError):  # the peer was first
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()
 
 
 def _resolve(address: DicomAddress) -> list[str]:

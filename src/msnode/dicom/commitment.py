@@ -15,6 +15,8 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.service_class_n import StorageCommitmentServiceClass
 
+from msnode.dicom import pynetdicom_seams as seams
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -167,14 +169,14 @@ class ReportServer:
 
     def attach(self, association: Association) -> None:
         """Serve on this association from now on; before anything is sent over it."""
-        serve_others, send = association._serve_request, association.dimse.send_msg  # noqa: SLF001 - the seam
+        send = association.dimse.send_msg
 
         def serve(message: Any, context_id: int) -> None:
             if not isinstance(message, N_EVENT_REPORT):
                 serve_others(message, context_id)
                 return
             with self._serving:
-                context = association._accepted_cx.get(context_id)  # noqa: SLF001 - as pynetdicom does
+                context = seams.accepted_context(association, context_id)
                 if context is not None and not self._closed:
                     StorageCommitmentServiceClass(association).SCP(message, context)
 
@@ -182,7 +184,7 @@ class ReportServer:
             with self._sending:  # the fragments of two messages must not mix (PS3.8 E.2)
                 send(primitive, context_id)
 
-        association._serve_request = serve  # type: ignore[assignment,method-assign]  # noqa: SLF001
+        serve_others = seams.replace_request_service(association, serve)
         association.dimse.send_msg = send_whole  # type: ignore[method-assign]
 
     def answer(self, event: Event) -> tuple[int, None]:

@@ -6,14 +6,13 @@ shared (PS3.3 C.7.6.16). Nothing is defaulted: what the header does not say is N
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom.config
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
 
+from msnode.dicom import library_settings
 from msnode.domain.imaging import Frame
 from msnode.errors import NotAVolume
 
@@ -23,10 +22,7 @@ if TYPE_CHECKING:
 
     from msnode.domain.imaging import Instance
 
-# pydicom's warnings quote the offending value, which may be a name or a birth date
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-# pydicom goes on with half a data set and warns; here a file that is cut off is an error
-warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
+library_settings.configure_pydicom()
 
 ENHANCED_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 

@@ -18,8 +18,9 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+from pynetdicom.transport import AssociationServer, AssociationSocket
 
+from msnode.dicom import pynetdicom_seams as seams
 from msnode.receive.intake import Intake, Memory
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class GuardedSocket(AssociationSocket):
         if self._unread:
             return True
         client: socket.socket | None = self.socket
-        if client is None or not self._is_connected:
+        if client is None or not seams.is_connected(self):
             time.sleep(_SHORTEST_PAUSE_S)
             return False
         pause_s = 0.0 if self.assoc.dul.state_machine.current_state == _AWAITING_CLOSE else self._pause_s
@@ -249,7 +250,7 @@ class GuardedSocket(AssociationSocket):
             try:
                 count = client.recv_into(view[done:])
             except BlockingIOError:
-                if self.assoc._kill:  # noqa: SLF001 - the one sign that the association was ended on our side
+                if seams.is_killed(self.assoc):
                     raise
                 continue
             if count == 0:
@@ -281,13 +282,13 @@ class GuardedSocket(AssociationSocket):
         return OSError(f"refused: {event}")
 
 
-class GuardedHandler(RequestHandler):
+class GuardedHandler(seams.PreparingRequestHandler):
     """Builds associations on a guarded socket."""
 
     server: GuardedServer
 
-    def _create_association(self) -> Association:
-        association = super()._create_association()
+    def prepare(self, association: Association) -> None:
+        """Replace what pynetdicom reads and serves by; see `PreparingRequestHandler`."""
         # the plain socket has announced the connection to the state machine; the guarded one does so again
         association.dul.event_queue.get_nowait()
         association.dul.socket = GuardedSocket(association, self.request, self.server.limits)
@@ -303,13 +304,12 @@ class GuardedHandler(RequestHandler):
                 self.server.ended(association)
 
         def kill_at_once() -> None:
-            association._kill = True  # noqa: SLF001 - what its thread looks at when it wakes up
+            seams.mark_killed(association)
             intake.wake()
             kill()
 
         association.run = run_and_report  # type: ignore[method-assign]  # one instance, on purpose
         association.kill = kill_at_once  # type: ignore[method-assign]
-        return association
 
 
 class GuardedServer(AssociationServer):

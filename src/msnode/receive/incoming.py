@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import re
 import struct
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-import pydicom.config
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from msnode.dicom import library_settings
 from msnode.dicom.uids import is_own
 from msnode.errors import NotReadable
 from msnode.receive.elements import part_of_header
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-# pydicom's warnings quote the offending value, which may be a name or a birth date
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-# pydicom goes on with half a data set and warns; here a data set that is cut off is an error
-warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
+library_settings.configure_pydicom()
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
 _UID_LENGTH, _CS_LENGTH, _MOST_FRAMES = 64, 16, 2**31 - 1

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from msnode.dicom import pynetdicom_seams as seams
 from msnode.receive.command import command_pdus, store_command
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ class Intake(DIMSEServiceProvider):
         self.msg_queue = _Messages(self.wake, self._is_over)
         dul = association.dul
         dul.to_user_queue = _Announcing(self.wake)
-        dul._run_loop_delay = 0  # noqa: SLF001 - the socket waits for what comes next
-        self._read_other = dul._read_pdu_data  # noqa: SLF001 - replaced
-        dul._read_pdu_data = self._read  # type: ignore[method-assign]  # noqa: SLF001 - one instance, on purpose
+        seams.poll_without_pause(dul)
+        self._read_other = seams.replace_reader(dul, self._read)
 
     def wake(self) -> None:
         """Have the association's thread look."""
@@ -152,7 +152,7 @@ class Intake(DIMSEServiceProvider):
         self._held = 0
 
     def _is_over(self) -> bool:
-        return bool(self.assoc._kill)  # noqa: SLF001 - the one sign that the association was ended on our side
+        return seams.is_killed(self.assoc)
 
     def _read(self) -> None:
         """Read what has come, in place of pynetdicom, which copies every byte eight times."""
@@ -163,7 +163,7 @@ class Intake(DIMSEServiceProvider):
                 body = connection.next_data()
                 if body is None:
                     break
-                dul._idle_timer.restart()  # noqa: SLF001 - as pynetdicom does after each PDU
+                seams.restart_idle_timer(dul)
                 self._take(body)
                 if self._is_over() or not (self._held and connection.ready):
                     return
@@ -251,7 +251,7 @@ class Intake(DIMSEServiceProvider):
             time.sleep(_MOMENT_S)
         if self._is_over():
             return
-        context = association._accepted_cx.get(context_id)  # noqa: SLF001 - no public way from a number to it
+        context = seams.accepted_context(association, context_id)
         if context is None:
             raise ValueError("a presentation context that was not accepted")
         request = StoreRequest(
@@ -267,7 +267,7 @@ class Intake(DIMSEServiceProvider):
                 answer = self._store(request)
             status, comment = answer.status, answer.comment
         finally:  # a mistake of ours is answered too, and ends the association
-            association.dul._idle_timer.restart()  # noqa: SLF001 - the peer was waiting for us
+            seams.restart_idle_timer(association.dul)  # the peer was waiting for us
             self.let_go()
             response = command_pdus(context_id, command.response(status, comment), self.maximum_pdu_size)
             cast("GuardedSocket", association.dul.socket).send(response)

@@ -19,7 +19,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from pynetdicom import AE, _config, evt, sop_class
+from pynetdicom import AE, evt, sop_class
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
@@ -45,11 +45,6 @@ if TYPE_CHECKING:
     from msnode.receive.spool import Answer, Spool
 
 log = structlog.get_logger()
-
-# pynetdicom logs identifiers, which hold patient data, and every PDU
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
-_config.LOG_HANDLER_LEVEL = "none"
 
 TRANSFER_SYNTAXES = (
     ExplicitVRLittleEndian,

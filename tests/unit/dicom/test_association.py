@@ -14,7 +14,6 @@ from pydicom.uid import (
     MRImageStorage,
     SegmentationStorage,
 )
-from pynetdicom import _config
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.pdu import P_DATA_TF
 
@@ -72,11 +71,6 @@ def _listener(behave):
         yield server.getsockname()[1]
         thread.join(timeout=10)
         assert not thread.is_alive()
-
-
-def test_identifiers_are_never_logged():
-    assert not _config.LOG_REQUEST_IDENTIFIERS
-    assert not _config.LOG_RESPONSE_IDENTIFIERS
 
 
 def test_echo_says_what_the_peer_would_take():
