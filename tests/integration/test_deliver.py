@@ -8,7 +8,7 @@ from pynetdicom.dsutils import split_dataset
 
 from msnode.deliver.destination import Outcome, ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination
-from msnode.dicom.association import DicomAddress
+from msnode.dicom.connection import DicomAddress
 from msnode.encode import encode_seg, to_bytes
 from msnode.errors import AssociationRejected, PeerUnreachable
 from support import peers

@@ -17,8 +17,9 @@ from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
 
 from msnode.errors import ConfigurationError
-from msnode.receive.guard import Limits, Peer
+from msnode.receive.admission import Peer
 from msnode.receive.ledger import MemoryLedger
+from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver, sop_class_uids
 from msnode.receive.spool import Spool
 from msnode.series.pixels import same_image

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from msnode.receive.guard import Limits
 from msnode.receive.ledger import MemoryLedger
+from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
 from msnode.store import Store

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from msnode.dicom.association import Context
+from msnode.dicom.contexts import Context
 from msnode.errors import DeliveryRefused, OutOfResources
 
 if TYPE_CHECKING:

@@ -23,15 +23,17 @@ from pydicom.uid import (
 
 from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
-from msnode.dicom.association import COMMITMENT, FIND, Context, EchoResult, echo, open_association
+from msnode.dicom.association import EchoResult, echo, open_association
+from msnode.dicom.contexts import COMMITMENT, FIND, Context
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from msnode.deliver.destination import ResultObject
-    from msnode.dicom.association import Answer, DicomAddress, Found, OpenAssociation
+    from msnode.dicom.association import Found, OpenAssociation, Response
     from msnode.dicom.commitment import Report, Request, TakeReport
+    from msnode.dicom.connection import DicomAddress
 
 log = structlog.get_logger()
 
@@ -240,7 +242,7 @@ class DicomLine:
         """Whether it takes C-FIND at the study root."""
         return self.association.accepts(FIND)
 
-    def request(self, request: Request) -> Answer:
+    def request(self, request: Request) -> Response:
         """N-ACTION; see `Line.request`."""
         return self.association.request_commitment(request)
 
@@ -258,6 +260,6 @@ class DicomLine:
         return self.association.find(study_instance_uid, series_instance_uid)
 
 
-def _result(sent: ResultObject, answer: Answer) -> SendResult:
+def _result(sent: ResultObject, answer: Response) -> SendResult:
     outcome, text = outcome_of(answer.status)
     return SendResult(sent.sop_instance_uid, outcome, answer.status, text, answer.comment)

@@ -14,7 +14,7 @@ import urllib3
 from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
 from msnode.deliver.dicom import outcome_of
-from msnode.dicom.association import Answer, Found
+from msnode.dicom.association import Found, Response
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class WebLine:
     asks_by: str = "QIDO-RS"
     deadline_s: float = 0
 
-    def request(self, request: Request) -> Answer:
+    def request(self, request: Request) -> Response:
         """Never called: the line does not commit."""
         raise NotImplementedError(request.transaction_uid)
 

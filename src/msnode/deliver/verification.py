@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from msnode.dicom.association import Answer, Found
+from msnode.dicom.association import Found, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -42,7 +42,7 @@ class Line(Protocol):
         """How long it may take to report on a commitment request."""
         ...
 
-    def request(self, request: Request) -> Answer:
+    def request(self, request: Request) -> Response:
         """Ask it to keep objects (PS3.4 J.3.2); its report comes later, over this line or elsewhere."""
         ...
 
@@ -98,14 +98,14 @@ class FakeLine:
     failure: Exception | None = None
     take_report: TakeReport = lambda _report: 0
 
-    def request(self, request: Request) -> Answer:
+    def request(self, request: Request) -> Response:
         """Remember the request and answer as told."""
         if self.failure is not None:
             raise self.failure
         self.requests.append(request)
         status = self.statuses.pop(0) if self.statuses else 0
         self.on_request(request)
-        return Answer(status)
+        return Response(status)
 
     def linger(self, answered: Callable[[], bool]) -> None:
         """Nothing more will come."""

@@ -1,26 +1,25 @@
 """Associations that the node opens to a peer (PS3.8 7.1), with pynetdicom's outcomes as msnode errors.
 
-Nothing of pynetdicom leaves this module. Each proposed presentation context names one SOP class and
-one transfer syntax, so that a peer answers every pair by itself. Securing a connection concerns the
-address and `_request` alone: callers pass neither certificates nor sockets.
+Callers see nothing of pynetdicom. Each proposed presentation context names one SOP class and one transfer
+syntax, so that a peer answers for every pair. Whatever secures a connection concerns `connection` alone:
+callers pass neither certificates nor sockets.
 """
 
 from __future__ import annotations
 
-import socket
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
-from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom import build_context, build_role, evt
 
 from msnode.dicom import commitment
-from msnode.dicom.commitment import ReportServer
-from msnode.dicom.pynetdicom_seams import SocketKeepingEntity
-from msnode.errors import AssociationRejected, PeerUnreachable
+from msnode.dicom.connection import ANSWER_S, Connector
+from msnode.dicom.contexts import FIND, VERIFICATION, Context
+from msnode.dicom.report_server import ReportServer
+from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,55 +28,14 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from msnode.dicom.commitment import TakeReport
+    from msnode.dicom.connection import DicomAddress
 
-_CONNECT_S = 5.0
-_NEGOTIATE_S = 15.0
-_ANSWER_S = 120.0
-"""A busy archive may take long to answer one C-STORE."""
-_STALL_S = 60.0
-"""How long one write may wait for a peer that has stopped reading."""
-_REJECTED_TRANSIENT = 2
-"""PS3.8 Table 9-21, result."""
 _PENDING = frozenset({0xFF00, 0xFF01})
 """More matches follow (PS3.4 Table C.4-1)."""
 
 
 @dataclass(frozen=True)
-class DicomAddress:
-    """Where a peer listens, and the AE title to call it by (PS3.8 9.3.2, called AE title)."""
-
-    ae_title: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.ae_title} at {self.host}:{self.port}"
-
-
-_YOUNGER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
-"""Names of SOP classes that pydicom's dictionary does not know yet."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """One SOP class in one transfer syntax, both as UIDs."""
-
-    sop_class_uid: str
-    transfer_syntax_uid: str
-
-    def __str__(self) -> str:
-        sop_class = _YOUNGER_CLASSES.get(self.sop_class_uid, UID(self.sop_class_uid).name)
-        return f"{sop_class} in {UID(self.transfer_syntax_uid).name}"
-
-
-VERIFICATION = Context("1.2.840.10008.1.1", ImplicitVRLittleEndian)
-COMMITMENT = Context(commitment.SOP_CLASS_UID, ImplicitVRLittleEndian)
-FIND = Context("1.2.840.10008.5.1.4.1.2.2.1", ImplicitVRLittleEndian)
-"""Study Root Query/Retrieve Information Model - FIND."""
-
-
-@dataclass(frozen=True)
-class Answer:
+class Response:
     """The response to one request (PS3.7 9.1).
 
     Attributes:
@@ -146,7 +104,7 @@ class OpenAssociation:
             if c.context_id in reasons
         }
 
-    def echo(self) -> Answer:
+    def echo(self) -> Response:
         """C-ECHO (PS3.7 9.1.5).
 
         Raises:
@@ -154,7 +112,7 @@ class OpenAssociation:
         """
         return self._answer(lambda number: self._association.send_c_echo(msg_id=number))
 
-    def store(self, path: Path) -> Answer:
+    def store(self, path: Path) -> Response:
         """C-STORE (PS3.7 9.1.1) of a DICOM file whose context was accepted, its data set byte for byte.
 
         Raises:
@@ -162,7 +120,7 @@ class OpenAssociation:
         """
         return self._answer(lambda number: self._association.send_c_store(path, msg_id=number))
 
-    def request_commitment(self, request: commitment.Request) -> Answer:
+    def request_commitment(self, request: commitment.Request) -> Response:
         """N-ACTION of storage commitment, whose context was accepted (PS3.4 J.3.2).
 
         Raises:
@@ -175,7 +133,7 @@ class OpenAssociation:
             )[0]
         )  # fmt: skip
 
-    def report_commitment(self, report: commitment.Report) -> Answer:
+    def report_commitment(self, report: commitment.Report) -> Response:
         """N-EVENT-REPORT of storage commitment, whose context was accepted (PS3.4 J.3.3).
 
         Raises:
@@ -211,7 +169,7 @@ class OpenAssociation:
         status = self._answer(ask).status
         return Found(frozenset(found), f"C-FIND answered with status 0x{status:04X}" if status else "")
 
-    def _answer(self, send: Callable[[int], Dataset]) -> Answer:
+    def _answer(self, send: Callable[[int], Dataset]) -> Response:
         self._message_id = self._message_id % 65535 + 1
         if self._reports is not None:
             self._reports.pause()
@@ -222,8 +180,8 @@ class OpenAssociation:
         if "Status" not in response:
             # pynetdicom may still count it as established, and a second request would wait in vain
             self._association.abort()
-            raise PeerUnreachable(f"{self.address}: association lost, or no answer within {_ANSWER_S:.0f} s")
-        return Answer(int(response.Status), str(response.get("ErrorComment", "")))
+            raise PeerUnreachable(f"{self.address}: association lost, or no answer within {ANSWER_S:.0f} s")
+        return Response(int(response.Status), str(response.get("ErrorComment", "")))
 
 
 @contextmanager
@@ -251,17 +209,26 @@ def open_association(
         PeerUnreachable: no connection, or the peer closed it or fell silent during negotiation.
         AssociationRejected: the peer refused the association; the message gives its reason.
     """
-    entity = _Entity(ae_title=calling_ae)
+    connector = Connector(calling_ae)
     reports = None if take_report is None else ReportServer(take_report)
+    handlers: list[tuple[Any, Any]] = []
+    if reports is not None:
+        handlers.append((evt.EVT_CONN_OPEN, lambda event: reports.attach(event.assoc)))
+        handlers.append((evt.EVT_N_EVENT_REPORT, reports.answer))
     try:
-        association = _request(entity, address, contexts, reporting=reporting, reports=reports)
+        association = connector.request(
+            address,
+            [build_context(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts],
+            roles=[build_role(commitment.SOP_CLASS_UID, scp_role=True)] if reporting else [],
+            handlers=handlers,
+        )
         yield OpenAssociation(address, association, reports)
         if reports is not None:
             reports.close()
         if association.is_established:
             association.release()
     finally:
-        entity.hang_up()
+        connector.close()
 
 
 def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = ()) -> EchoResult:
@@ -277,91 +244,3 @@ def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = (
         status = association.echo().status if association.accepts(VERIFICATION) else None
         refusals = {c: reason for c, reason in association.refusals().items() if c != VERIFICATION}
         return EchoResult(address, status, refusals, time.monotonic() - begin)
-
-
-def _request(
-    entity: _Entity,
-    address: DicomAddress,
-    contexts: Sequence[Context],
-    *,
-    reporting: bool,
-    reports: ReportServer | None,
-) -> Association:
-    entity.connection_timeout = _CONNECT_S
-    entity.acse_timeout = _NEGOTIATE_S
-    entity.dimse_timeout = _ANSWER_S
-    entity.network_timeout = _ANSWER_S
-    proposed = [build_context(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts]
-    roles: list[Any] = [build_role(commitment.SOP_CLASS_UID, scp_role=True)] if reporting else []
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, entity.tune), (evt.EVT_DATA_SENT, entity.quicken)]
-    if reports is not None:
-        handlers.append((evt.EVT_CONN_OPEN, lambda event: reports.attach(event.assoc)))
-        handlers.append((evt.EVT_N_EVENT_REPORT, reports.answer))
-    for host in _resolve(address):  # a name may have an address that nobody listens on
-        entity.hang_up()
-        association = entity.associate(
-            host,
-            address.port,
-            contexts=proposed,
-            ae_title=address.ae_title,
-            ext_neg=roles,
-            evt_handlers=handlers,
-        )
-        if association.is_established or association.rejected_contexts:
-            return association
-        answer = association.acceptor.primitive
-        if association.is_rejected and answer is not None:
-            kind = "for now" if answer.result == _REJECTED_TRANSIENT else "permanently"
-            raise AssociationRejected(
-                f"{address} refused the association {kind}: {answer.reason_str.lower()}"
-            )
-        if entity.connected:
-            raise PeerUnreachable(f"{address}: connected, but no association was accepted or refused")
-    raise PeerUnreachable(f"{address}: no connection")
-
-
-class _Entity(SocketKeepingEntity):
-    """An application entity whose connection can be tuned, and closed at any time.
-
-    Attributes:
-        connected: whether any connection was opened.
-    """
-
-    connected = False
-
-    def tune(self, event: evt.Event) -> None:
-        """Send small PDUs at once, and let no write wait for ever on a peer that has stopped reading."""
-        self.connected = True
-        transport = event.assoc.dul.socket
-        if transport is not None and transport.socket is not None:
-            transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport.socket.settimeout(_STALL_S)
-
-    def quicken(self, event: evt.Event) -> None:
-        """Acknowledge what comes next at once, for what was just sent.
-
-        A peer that gathers small writes (Nagle's algorithm, Orthanc's default) sends the second half of
-        its answer after our acknowledgement, which the kernel holds back for 40 ms. The kernel forgets
-        the option at the next write.
-        """
-        transport = event.assoc.dul.socket
-        if transport is not None and transport.socket is not None:
-            with suppress(OSError):  # closed meanwhile: the next read will say so
-                transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-    def hang_up(self) -> None:
-        """Close the connection; pynetdicom's thread would wait for a misbehaving peer to do it."""
-        if self.connection is None:
-            return
-        with suppress(OSError):  # the peer was first
-            self.connection.shutdown(socket.SHUT_RDWR)
-        self.connection.close()
-
-
-def _resolve(address: DicomAddress) -> list[str]:
-    """Numeric addresses of the host; pynetdicom takes a name without a dot for IPv6."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise PeerUnreachable(f"{address}: host name not resolved ({error.strerror})") from None
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

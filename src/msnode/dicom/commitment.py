@@ -6,22 +6,14 @@ keeps the objects reports later by N-EVENT-REPORT, over this association or one 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom.dimse_primitives import N_EVENT_REPORT
-from pynetdicom.service_class_n import StorageCommitmentServiceClass
-
-from msnode.dicom import pynetdicom_seams as seams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from pynetdicom.association import Association
-    from pynetdicom.events import Event
 
     TakeReport = Callable[["Report"], int]
     """Takes a report of what somebody keeps; returns the status that answers it."""
@@ -147,60 +139,6 @@ def read_report(event: Any) -> Report | int:
     failed = dict(_references(ds, "FailedSOPSequence"))
     kept = dict.fromkeys(reference for reference, _ in _references(ds, "ReferencedSOPSequence"))
     return Report(transaction, tuple(each for each in kept if each not in failed), failed)
-
-
-class ReportServer:
-    """Answers the reports that come over an association that this side opened.
-
-    pynetdicom serves each in a thread of its own, which changes the state by which the association knows
-    whether it may be used: a release, or the next request, may then wait for ever, and an answer that
-    comes after the release breaks the connection. Here they leave that state alone, and `close` waits
-    for the one that is being answered.
-
-    Args:
-        take_report: what to do with a report.
-    """
-
-    def __init__(self, take_report: TakeReport) -> None:
-        self._take_report = take_report
-        self._serving = threading.Lock()
-        self._sending = threading.Lock()
-        self._closed = False
-
-    def attach(self, association: Association) -> None:
-        """Serve on this association from now on; before anything is sent over it."""
-        send = association.dimse.send_msg
-
-        def serve(message: Any, context_id: int) -> None:
-            if not isinstance(message, N_EVENT_REPORT):
-                serve_others(message, context_id)
-                return
-            with self._serving:
-                context = seams.accepted_context(association, context_id)
-                if context is not None and not self._closed:
-                    StorageCommitmentServiceClass(association).SCP(message, context)
-
-        def send_whole(primitive: Any, context_id: int) -> None:
-            with self._sending:  # the fragments of two messages must not mix (PS3.8 E.2)
-                send(primitive, context_id)
-
-        serve_others = seams.replace_request_service(association, serve)
-        association.dimse.send_msg = send_whole  # type: ignore[method-assign]
-
-    def answer(self, event: Event) -> tuple[int, None]:
-        """Handle an N-EVENT-REPORT; where it cannot be read and this raises, pynetdicom answers 0x0110."""
-        report = read_report(event)
-        return (report if isinstance(report, int) else self._take_report(report)), None
-
-    def pause(self) -> None:
-        """Wait for a report that is being answered: few peers take a request meanwhile."""
-        with self._serving:
-            pass
-
-    def close(self) -> None:
-        """Wait for a report that is being answered, and answer no more."""
-        with self._serving:
-            self._closed = True
 
 
 def _item(reference: Reference, **more: int) -> Dataset:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pynetdicom.dimse_messages import DIMSEMessage
 
     from msnode.receive.command import StoreCommand
-    from msnode.receive.guard import GuardedSocket
+    from msnode.receive.guarded_socket import GuardedSocket
     from msnode.receive.spool import Answer
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 Table 9-4

@@ -27,9 +27,11 @@ from msnode import crash_points
 from msnode.dicom import commitment
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
+from msnode.receive.admission import admits
 from msnode.receive.commitment import answer_report, answer_request
-from msnode.receive.guard import GuardedServer, Limits, admits, end_waiting
+from msnode.receive.guard import GuardedServer, end_waiting
 from msnode.receive.incoming import valid_uid
+from msnode.receive.limits import Limits
 from msnode.receive.spool import READ_CLASSES, SUCCESS
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+    from msnode.receive.admission import Peer
     from msnode.receive.commitment import Commitment
-    from msnode.receive.guard import Peer
     from msnode.receive.intake import StoreRequest
     from msnode.receive.spool import Answer, Spool
 

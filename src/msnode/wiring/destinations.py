@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msnode.deliver import DESTINATION_TYPES
 from msnode.deliver.dicom import DicomDestination as DicomPeer
 from msnode.deliver.dicomweb import DicomWebDestination as DicomWebPeer
-from msnode.dicom.association import DicomAddress
+from msnode.dicom.connection import DicomAddress
 from msnode.encode.kinds import SERIES_DESCRIPTIONS, USUAL_KINDS, ResultRules
 from msnode.record.deliveries import Takes, Verify
 from msnode.settings import DicomDestination, DicomWebDestination, FolderDestination

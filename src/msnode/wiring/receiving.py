@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from msnode.deliver.destination import RetryPolicy
-from msnode.receive.guard import Limits, Peer
+from msnode.receive.admission import Peer
+from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver, sop_class_uids
 from msnode.receive.spool import Spool
 from msnode.series.pixels import same_image

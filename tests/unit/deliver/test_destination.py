@@ -2,7 +2,7 @@ import pytest
 
 from msnode.deliver import DESTINATION_TYPES
 from msnode.deliver.destination import FakeDestination, Outcome, ResultObject, RetryPolicy
-from msnode.dicom.association import Context
+from msnode.dicom.contexts import Context
 from msnode.errors import DeliveryRefused, OutOfResources, PeerUnreachable
 from support.dicom_files import flair_series
 

@@ -17,18 +17,11 @@ from pydicom.uid import (
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.pdu import P_DATA_TF
 
-from msnode.dicom import association
-from msnode.dicom.association import (
-    COMMITMENT,
-    FIND,
-    VERIFICATION,
-    Context,
-    DicomAddress,
-    Found,
-    echo,
-    open_association,
-)
+from msnode.dicom import connection
+from msnode.dicom.association import Found, echo, open_association
 from msnode.dicom.commitment import Reference, Request, read_request
+from msnode.dicom.connection import DicomAddress
+from msnode.dicom.contexts import COMMITMENT, FIND, VERIFICATION, Context
 from msnode.errors import AssociationRejected, MsnodeError, PeerUnreachable
 from support.commitment_peer import commitment_pacs, kept
 from support.dicom_files import flair_series
@@ -191,7 +184,7 @@ def _truncated(connection):
 
 @pytest.mark.parametrize("behave", [lambda _connection: None, _silent, _garbage, _truncated])
 def test_no_error_of_a_lower_layer_leaks(behave, monkeypatch):
-    monkeypatch.setattr(association, "_NEGOTIATE_S", 0.3)
+    monkeypatch.setattr(connection, "_NEGOTIATE_S", 0.3)
     with _listener(behave) as port:
         begin = time.monotonic()
         with pytest.raises(MsnodeError) as caught:
@@ -218,7 +211,7 @@ def test_a_peer_that_aborts_in_the_middle(tmp_path):
 
 
 def test_a_peer_that_never_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(association, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_S", 0.3)
     (path,) = flair_series(tmp_path, slices=1)
     release = threading.Event()
 
@@ -238,8 +231,8 @@ def test_a_peer_that_never_answers(tmp_path, monkeypatch):
 
 
 def test_a_peer_that_stops_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr(association, "_STALL_S", 0.3)
-    monkeypatch.setattr(association, "_ANSWER_S", 2)
+    monkeypatch.setattr(connection, "_STALL_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_S", 2)
     pixels = np.zeros((1, 4096, 4096), dtype=np.uint16)  # 32 MiB: more than the sockets' buffers hold
     (path,) = flair_series(tmp_path, pixels=pixels)
     release = threading.Event()

@@ -3,10 +3,10 @@
 import pytest
 from pydicom.uid import MRImageStorage
 
-from msnode.dicom.association import COMMITMENT, VERIFICATION, Context
 from msnode.dicom.commitment import PROCESSING_FAILURE, Reference, Report, Request
+from msnode.dicom.contexts import COMMITMENT, VERIFICATION, Context
+from msnode.receive.admission import Peer
 from msnode.receive.commitment import MemoryCommitment
-from msnode.receive.guard import Peer
 from msnode.receive.ledger import MemoryLedger
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
