@@ -175,8 +175,8 @@ class DicomDestination:
         return results
 
     @contextmanager
-    def line(self, take_report: TakeReport) -> Iterator[DicomLine]:
-        """An association to ask it over; see `Verifiable.line`.
+    def open_session(self, take_report: TakeReport) -> Iterator[DicomVerificationSession]:
+        """An association for verification; see `VerifiableDestination.open_session`.
 
         Raises:
             PeerUnreachable: no association could be opened.
@@ -192,7 +192,7 @@ class DicomDestination:
         with open_association(
             self.address, self.calling_ae, [COMMITMENT, FIND], take_report=take
         ) as association:
-            yield DicomLine(association, self.commitment_deadline_s, reported)
+            yield DicomVerificationSession(association, self.commitment_deadline_s, reported)
 
     def echo(self) -> DestinationEcho:
         """Verify the peer; ask it which of the kinds in `objects` it would take, and how it confirms them.
@@ -224,8 +224,8 @@ class DicomDestination:
 
 
 @dataclass(frozen=True)
-class DicomLine:
-    """An association for storage commitment and C-FIND; see `Line`."""
+class DicomVerificationSession:
+    """An association for storage commitment and C-FIND; see `VerificationSession`."""
 
     association: OpenAssociation
     deadline_s: float
@@ -243,7 +243,7 @@ class DicomLine:
         return self.association.accepts(FIND)
 
     def request(self, request: Request) -> Response:
-        """N-ACTION; see `Line.request`."""
+        """N-ACTION; see `VerificationSession.request`."""
         return self.association.request_commitment(request)
 
     def linger(self, answered: Callable[[], bool]) -> None:
@@ -255,7 +255,7 @@ class DicomLine:
     def find(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
     ) -> Found:
-        """C-FIND of all instances of the series; see `Line.find`."""
+        """C-FIND of all instances of the series; see `VerificationSession.find`."""
         del sop_instance_uids
         return self.association.find(study_instance_uid, series_instance_uid)
 

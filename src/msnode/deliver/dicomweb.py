@@ -105,11 +105,11 @@ class DicomWebDestination:
         return _result(each.sop_instance_uid, status, answer)
 
     @contextmanager
-    def line(self, take_report: TakeReport) -> Iterator[WebLine]:
-        """A line for QIDO-RS; see `Verifiable.line`."""
+    def open_session(self, take_report: TakeReport) -> Iterator[WebVerificationSession]:
+        """A session for QIDO-RS; see `VerifiableDestination.open_session`."""
         del take_report  # there is no storage commitment over the web
         with _pool() as pool:
-            yield WebLine(pool, self._root)
+            yield WebVerificationSession(pool, self._root)
 
     @property
     def _root(self) -> str:
@@ -117,8 +117,8 @@ class DicomWebDestination:
 
 
 @dataclass(frozen=True)
-class WebLine:
-    """A line that can be asked what the server has, and takes no commitment request; see `Line`."""
+class WebVerificationSession:
+    """Asks by QIDO-RS what the server has; there is no storage commitment. See `VerificationSession`."""
 
     pool: urllib3.PoolManager
     root: str
@@ -128,17 +128,17 @@ class WebLine:
     deadline_s: float = 0
 
     def request(self, request: Request) -> Response:
-        """Never called: the line does not commit."""
+        """Never called, because `commits` is false."""
         raise NotImplementedError(request.transaction_uid)
 
     def linger(self, answered: Callable[[], bool]) -> None:
-        """Never called: the line does not commit."""
+        """Never called, because `commits` is false."""
         raise NotImplementedError(answered)
 
     def find(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
     ) -> Found:
-        """Search for instances (PS3.18 10.6); see `Line.find`.
+        """Search for instances (PS3.18 10.6); see `VerificationSession.find`.
 
         The series is asked for as a whole. A server may cut a long answer off, so that what is missing in
         an answer that names something is asked for one by one.

@@ -1,7 +1,35 @@
 """Storage commitment, Push Model (PS3.4 Annex J): requests and reports as values, and as data sets.
 
-Two applications talk: the one that asks for safekeeping sends an N-ACTION with its request, the one that
-keeps the objects reports later by N-EVENT-REPORT, over this association or one that it opens itself.
+The node takes both roles. It asks its destinations to keep results (`services.confirm_storage`):
+
+    node (sender)             record               destination              node (receiver)
+      |-- request, PREPARED --->|                       |                          |
+      |------- N-ACTION: Transaction UID, objects ----->|                          |
+      |<------ N-ACTION response: 0x0000 ---------------|                          |
+      |-- REQUESTED, deadline ->|                       |                          |
+      |<- N-EVENT-REPORT on the same association ... ---|                          |
+      |                         |                       |-- ... or on one that the |
+      |                         |                       |   destination opens ---->|
+      |-- kept: committed ----->|<----------- kept: committed ---------------------|
+      |   failed: send again    |             failed: send again                   |
+      |
+      |  deadline passed without a report, or N-ACTION refused: C-FIND instead
+
+It answers peers that ask for safekeeping of images (`services.answer_commitments`):
+
+    peer                      node (receiver)             record             node (sender)
+      |-- N-ACTION ---------------->|                        |                     |
+      |                             |-- request, enqueued -->|                     |
+      |<-- N-ACTION response -------|                        |                     |
+      |                             |                        |<-- promise: which --|
+      |                             |                        |    bytes are there  |
+      |<------ N-EVENT-REPORT on an association that the node opens ---------------|
+      |------- N-EVENT-REPORT response: 0x0000 ----------------------------------->|
+      |                             |                        |<-- reported, or ----|
+      |                             |                        |    tried again later|
+
+In both cases the request is in the record before anything leaves the node, so that a process may end at any
+step.
 """
 
 from __future__ import annotations
@@ -16,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     TakeReport = Callable[["Report"], int]
-    """Takes a report of what somebody keeps; returns the status that answers it."""
+    """Takes a report and returns the status that answers it."""
 
 SOP_CLASS_UID = "1.2.840.10008.1.20.1"
 SOP_INSTANCE_UID = "1.2.840.10008.1.20.1.1"
@@ -52,7 +80,7 @@ def reason_text(reason: int) -> str:
 
 @dataclass(frozen=True, order=True)
 class Reference:
-    """One object, as a request or a report names it."""
+    """One object, as a request or a report names it (PS3.3 10.8, SOP Instance Reference)."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -60,7 +88,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody is asked to keep."""
+    """A request for safekeeping of objects."""
 
     transaction_uid: str
     instances: tuple[Reference, ...]
@@ -68,7 +96,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a request; an object that was asked for may be in neither list.
+    """The answer to a request. A requested object may be in neither list.
 
     Attributes:
         kept: objects whose safekeeping was accepted.
@@ -81,7 +109,7 @@ class Report:
 
     @property
     def event_type(self) -> int:
-        """What it is announced as."""
+        """The event type ID of its N-EVENT-REPORT (PS3.4 Table J.3-2)."""
         return SOME_FAILED if self.failed else ALL_KEPT
 
 
@@ -151,7 +179,7 @@ def _item(reference: Reference, **more: int) -> Dataset:
 
 
 def _references(ds: Dataset, keyword: str) -> Iterable[tuple[Reference, int]]:
-    """The well-formed items of a sequence, each with its Failure Reason, a general one where it has none."""
+    """The well-formed items of a sequence, each with its Failure Reason (processing failure if absent)."""
     for item in ds.get(keyword) or ():
         sop_class, instance = _uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID")
         reason = item.get("FailureReason")

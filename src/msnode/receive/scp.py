@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 from pydicom.uid import (
@@ -28,7 +28,6 @@ from msnode.dicom import commitment
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
 from msnode.receive.admission import admits
-from msnode.receive.commitment import answer_report, answer_request
 from msnode.receive.guard import GuardedServer, end_waiting
 from msnode.receive.incoming import valid_uid
 from msnode.receive.limits import Limits
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+    from msnode.dicom.commitment import Report, Request
     from msnode.receive.admission import Peer
-    from msnode.receive.commitment import Commitment
     from msnode.receive.intake import StoreRequest
     from msnode.receive.spool import Answer, Spool
 
@@ -81,6 +80,16 @@ def sop_class_uids(names: Sequence[str]) -> frozenset[str]:
     return frozenset(uids)
 
 
+class CommitmentHandler(Protocol):
+    """What the node does with storage commitment. It is called from several threads and never raises."""
+
+    def report(self, report: Report, calling_ae: str) -> int:
+        """Take a destination's report; returns the status that answers it."""
+
+    def request(self, request: Request, calling_ae: str) -> int:
+        """Take a peer's request for safekeeping; returns the status that answers it."""
+
+
 class Receiver:
     """Listens for associations and hands every instance to the spool.
 
@@ -104,7 +113,7 @@ class Receiver:
         spool: Spool,
         *,
         limits: Limits | None = None,
-        commitment: Commitment | None = None,
+        commitment: CommitmentHandler | None = None,
         reporters: Sequence[Peer] = (),
     ) -> None:
         self._address = address
@@ -176,13 +185,24 @@ class Receiver:
         log.info("listening", called_ae=self._ae.ae_title, address=self._address, port=self.port)
 
     def _commitment_handlers(self) -> list[tuple[Any, Callable[[Event], Any]]]:
-        there = self._commitment
-        if there is None:
+        """What handles reports and requests. If it raises on unreadable bytes, pynetdicom answers 0x0110."""
+        handler = self._commitment
+        if handler is None:
             return []
-        return [
-            (evt.EVT_N_EVENT_REPORT, lambda event: answer_report(event, there, _calling_ae(event.assoc))),
-            (evt.EVT_N_ACTION, lambda event: answer_request(event, there, _calling_ae(event.assoc))),
-        ]
+
+        def answer_report(event: Event) -> tuple[int, None]:
+            report = commitment.read_report(event)
+            if isinstance(report, int):  # the status that refuses it
+                return report, None
+            return handler.report(report, _calling_ae(event.assoc)), None
+
+        def answer_request(event: Event) -> tuple[int, None]:
+            request = commitment.read_request(event)
+            if isinstance(request, int):
+                return request, None
+            return handler.request(request, _calling_ae(event.assoc)), None
+
+        return [(evt.EVT_N_EVENT_REPORT, answer_report), (evt.EVT_N_ACTION, answer_request)]
 
     def stop(self) -> None:
         """Stop listening and abort what is open; their series count as interrupted."""

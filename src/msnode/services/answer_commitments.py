@@ -16,7 +16,7 @@ from msnode.record import promises
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from msnode.deliver.destination import RetryPolicy
+    from msnode.deliver.retry import RetryPolicy
     from msnode.dicom.commitment import Report, Request
     from msnode.dicom.connection import DicomAddress
     from msnode.record.database import Database, Transaction

@@ -12,7 +12,7 @@ import structlog
 
 import msnode
 from msnode import logs
-from msnode.deliver.destination import RetryPolicy
+from msnode.deliver.retry import RetryPolicy
 from msnode.engine.engine import Engine, QueueSlots, create_tables
 from msnode.errors import OutOfResources
 from msnode.record import work

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from msnode.deliver.destination import RetryPolicy
+from msnode.deliver.retry import RetryPolicy
 from msnode.receive.admission import Peer
 from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver, sop_class_uids

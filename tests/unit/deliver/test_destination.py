@@ -1,7 +1,9 @@
 import pytest
 
 from msnode.deliver import DESTINATION_TYPES
-from msnode.deliver.destination import FakeDestination, Outcome, ResultObject, RetryPolicy
+from msnode.deliver.destination import Outcome, ResultObject
+from msnode.deliver.fakes import FakeDestination
+from msnode.deliver.retry import RetryPolicy
 from msnode.dicom.contexts import Context
 from msnode.errors import DeliveryRefused, OutOfResources, PeerUnreachable
 from support.dicom_files import flair_series

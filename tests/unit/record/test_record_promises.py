@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from msnode.deliver.destination import RetryPolicy
+from msnode.deliver.retry import RetryPolicy
 from msnode.dicom import commitment
 from msnode.dicom.commitment import Reference, Request, read_report
 from msnode.dicom.connection import DicomAddress
