@@ -30,7 +30,7 @@ class _Entry:
     error: OutOfResources | None = None
 
 
-class Together:
+class GroupCommit:
     """Adds to a ledger what several threads bring.
 
     The first one records its own at once, alone. Those that come while it does so wait; then one of them

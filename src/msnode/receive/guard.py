@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
-    from msnode.receive.intake import StoreRequest
     from msnode.receive.limits import Limits
-    from msnode.receive.spool import Answer
+    from msnode.receive.request import Answer, StoreRequest
 
 log = structlog.get_logger()
 
@@ -80,7 +79,7 @@ class GuardedServer(AssociationServer):
         *,
         handlers: list[tuple[Any, Callable[..., Any]]],
         limits: Limits,
-        store: Callable[[StoreRequest], Answer],
+        store: Callable[[Association, StoreRequest], Answer],
         ended: Callable[[Association], None],
     ) -> None:
         self.limits = limits

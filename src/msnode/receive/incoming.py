@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from msnode.dicom import library_settings
 from msnode.dicom.uids import is_own
+from msnode.domain.arrivals import Arrival
 from msnode.errors import NotReadable
 from msnode.receive.elements import part_of_header
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom import Dataset
+
+    from msnode.domain.arrivals import AssociationFacts
 
 library_settings.configure_pydicom()
 
@@ -33,7 +36,7 @@ _FILED = frozenset({
     0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x00100020, 0x00100021, 0x0018A001, 0x0020000D,
     0x0020000E, 0x00200032, 0x00200037, 0x00280008,
 })  # fmt: skip
-"""What `_filing` looks at, and the character set that it is written in."""
+"""What `_arrival` looks at, and the character set that it is written in."""
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC), by whether the VR is implicit
@@ -58,65 +61,51 @@ _PARSER_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class Filing:
-    """What the ledger needs to know of a data set; texts are empty where the header says nothing."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    modality: str
-    patient_key: tuple[str, str]
-    slice_position_mm: float | None
-    frame_count: int
-    own: bool
-
-
 def valid_uid(uid: str) -> bool:
     """Whether a text is a UID (PS3.5 9.1): it may come from anywhere and looks like anything."""
     return len(uid) <= _UID_LENGTH and _UID.match(uid) is not None
 
 
-def read_filing(dataset_bytes: bytes, transfer_syntax_uid: str) -> Filing:
-    """Parse the header of an encoded data set.
+def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
+    """Read the header of an encoded data set that an association brings.
 
     Args:
         dataset_bytes: the data set without file meta information.
         transfer_syntax_uid: a little endian transfer syntax.
+        facts: the association.
 
     Raises:
-        NotReadable: no data set, cut off, or without valid study, series and instance UIDs.
+        NotReadable: not a data set, truncated, or without valid study, series and instance UIDs.
     """
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
         header, end = _read_header(dataset_bytes, implicit=implicit)
-        if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it cut off?
+        if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it truncated?
             _, end = _read_header(dataset_bytes + _PADDING[implicit], implicit=implicit)
-        filing = _filing(header)
+        arrival = _arrival(header, transfer_syntax_uid, facts)
     except _PARSER_ERRORS as error:
         raise NotReadable("data set cannot be parsed") from error
     for name, uid in (
-        ("Study", filing.study_instance_uid),
-        ("Series", filing.series_instance_uid),
-        ("SOP", filing.sop_instance_uid),
+        ("Study", arrival.study_instance_uid),
+        ("Series", arrival.series_instance_uid),
+        ("SOP", arrival.sop_instance_uid),
     ):
         if not valid_uid(uid):
             raise NotReadable(f"{name} Instance UID is missing or invalid")
     if not _pixel_data_complete(dataset_bytes, end, implicit=implicit):
         raise NotReadable("data set is cut off")
-    return filing
+    return arrival
 
 
-def read_filing_of_file(path: Path) -> tuple[Filing, str]:
-    """The same of a file that the spool wrote, with its transfer syntax UID.
+def read_stored_arrival(path: Path, facts: AssociationFacts) -> Arrival:
+    """The arrival that a file of the spool holds; see `read_arrival`.
 
     Raises:
-        NotReadable: the file is not such a file.
+        NotReadable: the file is not one that the spool wrote.
     """
     try:
         header = dcmread(path, stop_before_pixels=True)
-        return _filing(header), str(header.file_meta.TransferSyntaxUID)
+        return _arrival(header, str(header.file_meta.TransferSyntaxUID), facts)
     except _PARSER_ERRORS as error:
         raise NotReadable("stored file cannot be parsed") from error
 
@@ -134,21 +123,24 @@ def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
     return header, stream.tell()
 
 
-def _filing(header: Dataset) -> Filing:
+def _arrival(header: Dataset, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
     def text(keyword: str) -> str:
         # no NUL, which PostgreSQL does not take
         return str(header.get(keyword) or "").replace("\0", "").strip()
 
-    return Filing(
+    return Arrival(
         sop_class_uid=text("SOPClassUID"),
         sop_instance_uid=text("SOPInstanceUID"),
         series_instance_uid=text("SeriesInstanceUID"),
         study_instance_uid=text("StudyInstanceUID"),
+        transfer_syntax_uid=transfer_syntax_uid,
         modality=text("Modality")[:_CS_LENGTH],
         patient_key=(text("IssuerOfPatientID"), text("PatientID")),
         slice_position_mm=_slice_position(header),
         frame_count=_frame_count(header),
         own=is_own(header),
+        association_id=facts.association_id,
+        received_at=datetime.now(UTC),
     )
 
 

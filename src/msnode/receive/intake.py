@@ -12,7 +12,6 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +20,7 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from msnode.dicom import pynetdicom_seams as seams
 from msnode.receive.command import command_pdus, store_command
+from msnode.receive.request import PROCESSING_FAILURE, StoreRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
 
     from msnode.receive.command import StoreCommand
     from msnode.receive.guarded_socket import GuardedSocket
-    from msnode.receive.spool import Answer
+    from msnode.receive.request import Answer
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 Table 9-4
 _CONNECTION_CLOSED, _INVALID_PDU = "Evt17", "Evt19"  # PS3.8 Table 9-10
 _PDV = struct.Struct(">LBB")  # length, presentation context, control header
 _LAST_DATA, _LAST_COMMAND = 2, 3  # PS3.8 E.2
-_PROCESSING_FAILURE = 0x0110  # PS3.7 C.5.17
 _LOOK_S, _MOMENT_S = 0.25, 0.001
 _MESSAGES_WAITING = 2
 _FRAGMENT_BYTES = 256  # what Python takes to keep one, however small
@@ -62,21 +61,6 @@ class Memory:
         """They are held no longer."""
         with self._lock:
             self._free += count
-
-
-@dataclass(frozen=True)
-class StoreRequest:
-    """An instance that a peer asks to store, as it came.
-
-    Attributes:
-        data: the encoded data set; None where there was no memory for it.
-    """
-
-    association: Association
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    data: bytes | None
 
 
 class _Announcing(queue.Queue[Any]):
@@ -110,7 +94,7 @@ class Intake(DIMSEServiceProvider):
     """The DIMSE service provider of one association, and the reader of its data."""
 
     def __init__(
-        self, association: Association, memory: Memory, store: Callable[[StoreRequest], Answer]
+        self, association: Association, memory: Memory, store: Callable[[Association, StoreRequest], Answer]
     ) -> None:
         super().__init__(association)
         self._memory = memory
@@ -255,16 +239,15 @@ class Intake(DIMSEServiceProvider):
         if context is None:
             raise ValueError("a presentation context that was not accepted")
         request = StoreRequest(
-            association,
             command.sop_class_uid,
             command.sop_instance_uid,
             str(context.transfer_syntax[0]),
             data,
         )
-        status, comment = _PROCESSING_FAILURE, ""
+        status, comment = PROCESSING_FAILURE, ""
         try:
             with self._serving:
-                answer = self._store(request)
+                answer = self._store(association, request)
             status, comment = answer.status, answer.comment
         finally:  # a mistake of ours is answered too, and ends the association
             seams.restart_idle_timer(association.dul)  # the peer was waiting for us

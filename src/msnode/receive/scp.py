@@ -31,7 +31,8 @@ from msnode.receive.admission import admits
 from msnode.receive.guard import GuardedServer, end_waiting
 from msnode.receive.incoming import valid_uid
 from msnode.receive.limits import Limits
-from msnode.receive.spool import READ_CLASSES, SUCCESS
+from msnode.receive.request import SUCCESS
+from msnode.receive.spool import READ_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
     from msnode.dicom.commitment import Report, Request
     from msnode.receive.admission import Peer
-    from msnode.receive.intake import StoreRequest
-    from msnode.receive.spool import Answer, Spool
+    from msnode.receive.request import Answer, StoreRequest
+    from msnode.receive.spool import Spool
 
 log = structlog.get_logger()
 
@@ -252,9 +253,9 @@ class Receiver:
             self._facts[association] = facts
         log.info("association_opened", association_id=facts.association_id, calling_ae=facts.calling_ae)
 
-    def _store(self, request: StoreRequest) -> Answer:
+    def _store(self, association: Association, request: StoreRequest) -> Answer:
         with self._lock:
-            facts = self._facts[request.association]
+            facts = self._facts[association]
         return self._spool.receive(request, facts)
 
     def _ended(self, association: Association) -> None:

@@ -7,7 +7,6 @@ Success is answered only after the bytes are on disk under a name of our own and
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,20 +14,29 @@ import structlog
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
 from msnode import crash_points
-from msnode.domain.arrivals import Arrival, AssociationFacts
-from msnode.errors import MsnodeError, NotReadable, OutOfResources
+from msnode.domain.arrivals import AssociationFacts
+from msnode.errors import NotReadable, OutOfResources
 from msnode.receive.command import file_meta
-from msnode.receive.group_commit import Together
-from msnode.receive.incoming import read_filing, read_filing_of_file, valid_uid
+from msnode.receive.group_commit import GroupCommit
+from msnode.receive.incoming import read_arrival, read_stored_arrival, valid_uid
+from msnode.receive.request import (
+    CANNOT_UNDERSTAND,
+    DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    Answer,
+    Refused,
+)
 from msnode.store import Blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from msnode.receive.incoming import Filing
-    from msnode.receive.intake import StoreRequest
+    from msnode.domain.arrivals import Arrival
     from msnode.receive.ledger import Ledger
+    from msnode.receive.request import StoreRequest
     from msnode.store import Store
 
 log = structlog.get_logger()
@@ -36,30 +44,9 @@ log = structlog.get_logger()
 READ_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 """SOP classes that are kept."""
 
-SUCCESS = 0x0000
-SOP_CLASS_NOT_SUPPORTED = 0x0122
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
 _MARGIN_S = 3600
 _AT_ONCE = 500
 _PREAMBLE = bytes(128) + b"DICM"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A C-STORE response: status (PS3.4 B.2.3) and Error Comment (0000,0902), at most 64 characters."""
-
-    status: int
-    comment: str = ""
-
-
-class Refused(MsnodeError):
-    """Ends the handling of one instance with this answer; the comment is ours and names no patient."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.comment)
-        self.answer = answer
 
 
 class Spool:
@@ -88,7 +75,7 @@ class Spool:
         self._store = store
         self._same_image = same_image
         self._min_free_bytes = min_free_bytes
-        self._together = Together(ledger)
+        self._group_commit = GroupCommit(ledger)
 
     def receive(self, request: StoreRequest, facts: AssociationFacts) -> Answer:
         """Take one C-STORE request, on the association of these facts; the data set is never decoded here."""
@@ -135,11 +122,11 @@ class Spool:
         while digests := list(itertools.islice(blobs, _AT_ONCE)):
             for digest in self.ledger.unrecorded(digests):
                 try:
-                    filing, syntax = read_filing_of_file(self._store.blob_path(digest))
+                    arrival = read_stored_arrival(self._store.blob_path(digest), facts)
                 except NotReadable as error:
                     log.error("stored instance cannot be read", digest=digest, error=error)  # noqa: TRY400 - the error says it all
                     continue
-                count += self.ledger.add_lost(_arrival(digest, filing, syntax, facts))
+                count += self.ledger.add_lost(arrival.evolve(digest=digest))
         return count
 
     def _receive(self, request: StoreRequest, facts: AssociationFacts) -> None:
@@ -156,17 +143,16 @@ class Spool:
             raise OutOfResources("no memory left for what is being received")
         if self._store.free_bytes() - len(request.data) < self._min_free_bytes:
             raise OutOfResources(f"less than {self._min_free_bytes} bytes would be free")
-        syntax = request.transfer_syntax_uid
-        filing = read_filing(request.data, syntax)
-        if filing.sop_class_uid != request.sop_class_uid:
+        arrival = read_arrival(request.data, request.transfer_syntax_uid, facts)
+        if arrival.sop_class_uid != request.sop_class_uid:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Class UID in data set differs from command"))
-        if filing.sop_instance_uid != request.sop_instance_uid:
+        if arrival.sop_instance_uid != request.sop_instance_uid:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Instance UID in data set differs from command"))
-        crash_points.reach("instance-read", filing.study_instance_uid)
-        meta = file_meta(filing.sop_class_uid, filing.sop_instance_uid, syntax)
+        crash_points.reach("instance-read", arrival.study_instance_uid)
+        meta = file_meta(arrival.sop_class_uid, arrival.sop_instance_uid, arrival.transfer_syntax_uid)
         blob = Blob(_PREAMBLE, meta, request.data)
-        self._keep(blob, _arrival(blob.digest, filing, syntax, facts))
-        crash_points.reach("instance-recorded", filing.study_instance_uid)
+        self._keep(blob, arrival.evolve(digest=blob.digest))
+        crash_points.reach("instance-recorded", arrival.study_instance_uid)
 
     def _keep(self, blob: Blob, arrival: Arrival) -> None:
         """Store and record; until then the version with which it has to be compared may change."""
@@ -177,13 +163,13 @@ class Spool:
 
         self._store.put(blob)
         crash_points.reach("instance-stored", arrival.study_instance_uid)
-        while (known := self._together.add(arrival, keep_bytes)) is not None:
+        while (known := self._group_commit.add(arrival, keep_bytes)) is not None:
             if not self._shows_the_same(known, blob.digest):
                 self.ledger.refuse(arrival, known, drop_bytes=lambda: self._store.remove(blob.digest))
                 raise Refused(
                     Answer(CANNOT_UNDERSTAND, "SOP Instance UID known with other pixels or geometry")
                 )
-            arrival = replace(arrival, replaces=known)
+            arrival = arrival.evolve(replaces=known)
 
     def _shows_the_same(self, known: str, new: str) -> bool:
         """Whether new bytes show the same image as known ones, or those were removed by age."""
@@ -193,21 +179,3 @@ class Spool:
             )
         except OSError as error:
             raise OutOfResources(f"cannot compare with the known version: {error.strerror}") from error
-
-
-def _arrival(digest: str, filing: Filing, syntax: str, facts: AssociationFacts) -> Arrival:
-    return Arrival(
-        digest=digest,
-        sop_class_uid=filing.sop_class_uid,
-        sop_instance_uid=filing.sop_instance_uid,
-        series_instance_uid=filing.series_instance_uid,
-        study_instance_uid=filing.study_instance_uid,
-        transfer_syntax_uid=syntax,
-        modality=filing.modality,
-        patient_key=filing.patient_key,
-        slice_position_mm=filing.slice_position_mm,
-        frame_count=filing.frame_count,
-        own=filing.own,
-        association_id=facts.association_id,
-        received_at=datetime.now(UTC),
-    )

@@ -12,8 +12,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import OutOfResources
-from msnode.receive.intake import StoreRequest
 from msnode.receive.ledger import MemoryLedger
+from msnode.receive.request import StoreRequest
 from msnode.receive.spool import Spool
 from msnode.store import Store
 from support.dicom_files import encoded, flair_series
@@ -29,7 +29,7 @@ def image(tmp_path: Path) -> Dataset:
 def request(ds: Dataset, **command: Any) -> StoreRequest:
     """An instance as it comes in; `command` says what the command says otherwise."""
     as_it_should_be = StoreRequest(
-        None, str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), encoded(ds)
+        str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), encoded(ds)
     )
     return replace(as_it_should_be, **command)
 
