@@ -17,10 +17,11 @@ from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
 
 from msnode.errors import ConfigurationError
+from msnode.receive.accepted import sop_class_uids
 from msnode.receive.admission import Peer
 from msnode.receive.ledger import MemoryLedger
 from msnode.receive.limits import Limits
-from msnode.receive.scp import Receiver, sop_class_uids
+from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
 from msnode.series.pixels import same_image
 from msnode.store import Store

@@ -25,6 +25,7 @@ from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
 from msnode.dicom.association import EchoResult, echo, open_association
 from msnode.dicom.contexts import COMMITMENT, FIND, Context
+from msnode.dicom.uids import LABEL_MAP_STORAGE
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ CONTEXT_OF_KIND: Mapping[str, Context] = {
 }
 """What each kind of result is written as; `DicomDestination.echo` asks a peer about these."""
 
-LABEL_MAP = Context("1.2.840.10008.5.1.4.1.1.66.7", RLELossless)
+LABEL_MAP = Context(LABEL_MAP_STORAGE, RLELossless)
 """What "seg" is written as where the site wants a label map: Label Map Segmentation (supplement 243)."""
 
 _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (

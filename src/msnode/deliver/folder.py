@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msnode.deliver.destination import Outcome, SendResult
+from msnode.dicom.header import is_valid_uid
 from msnode.errors import PeerUnreachable
 from msnode.store import fsync_directory
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from msnode.deliver.destination import ResultObject
-
-_UID = re.compile(r"[0-9.]{1,64}\Z")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class FolderDestination:
 
     def _write(self, each: ResultObject) -> SendResult:
         uid = each.sop_instance_uid
-        if not _UID.match(uid):
+        if not is_valid_uid(uid):
             return SendResult(uid, Outcome.REFUSED, None, "not a UID")
         target = self.folder / f"{each.kind}-{uid}.dcm"
         try:

@@ -38,7 +38,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
-from pydicom.uid import UID
+
+from msnode.dicom.header import integer, is_valid_uid, items, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -180,15 +181,14 @@ def _item(reference: Reference, **more: int) -> Dataset:
 
 def _references(ds: Dataset, keyword: str) -> Iterable[tuple[Reference, int]]:
     """The well-formed items of a sequence, each with its Failure Reason (processing failure if absent)."""
-    for item in ds.get(keyword) or ():
+    for item in items(ds, keyword):
         sop_class, instance = _uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID")
-        reason = item.get("FailureReason")
         if sop_class and instance:
-            number = reason if isinstance(reason, int) else PROCESSING_FAILURE
-            yield Reference(sop_class, instance), number
+            reason = integer(item, "FailureReason")
+            yield Reference(sop_class, instance), PROCESSING_FAILURE if reason is None else reason
 
 
-def _uid(ds: Dataset, keyword: str) -> str:
-    """A UID of the data set; empty where there is none or it is not well-formed (PS3.5 9.1)."""
-    value = ds.get(keyword)
-    return str(value) if isinstance(value, UID) and value.is_valid else ""
+def _uid(ds: Dataset | None, keyword: str) -> str:
+    """A UID of the data set; empty if it is absent or not well-formed (PS3.5 9.1)."""
+    found = text(ds, keyword)
+    return found if is_valid_uid(found) else ""

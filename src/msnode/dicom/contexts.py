@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from msnode.dicom import commitment
-
-_NEWER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
-"""Names of SOP classes that pydicom's dictionary does not know yet."""
+from msnode.dicom.uids import sop_class_name
 
 
 @dataclass(frozen=True)
@@ -20,8 +18,7 @@ class Context:
     transfer_syntax_uid: str
 
     def __str__(self) -> str:
-        sop_class = _NEWER_CLASSES.get(self.sop_class_uid, UID(self.sop_class_uid).name)
-        return f"{sop_class} in {UID(self.transfer_syntax_uid).name}"
+        return f"{sop_class_name(self.sop_class_uid)} in {UID(self.transfer_syntax_uid).name}"
 
 
 VERIFICATION = Context("1.2.840.10008.1.1", ImplicitVRLittleEndian)

@@ -9,22 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
-
-from msnode.dicom import library_settings
+from msnode.dicom.header import integer, items, number, numbers, text
+from msnode.dicom.uids import ENHANCED_MR_CLASSES
 from msnode.domain.imaging import Frame
 from msnode.errors import NotAVolume
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from pydicom import Dataset
 
     from msnode.domain.imaging import Instance
-
-library_settings.configure_pydicom()
-
-ENHANCED_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,55 +45,14 @@ class Plane:
     contrast: tuple[tuple[str, str], ...]
 
 
-def numbers(dataset: Dataset | None, keyword: str, count: int) -> NDArray[np.float64] | None:
-    """The `count` finite numbers of an attribute; None where absent, too few, too many or not numbers."""
-    value = None if dataset is None else raw_value(dataset, keyword)
-    if value is None:
-        return None
-    try:
-        found = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError):
-        return None
-    return found if found.shape == (count,) and bool(np.isfinite(found).all()) else None
-
-
-def number(dataset: Dataset | None, keyword: str) -> float | None:
-    """One finite number, or None."""
-    found = numbers(dataset, keyword, 1)
-    return None if found is None else float(found[0])
-
-
-def raw_value(dataset: Dataset, keyword: str) -> object | None:
-    """An attribute's value; None where it is absent, empty or cannot be parsed."""
-    try:
-        value = dataset.get(keyword)
-    except (ValueError, TypeError, OverflowError, NotImplementedError):
-        return None  # pydicom converts lazily: a malformed value shows only now
-    return None if value in ("", None) else value
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """An attribute as text, values joined by a backslash; empty where absent."""
-    value = raw_value(dataset, keyword)
-    if value is None:
-        return ""
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    try:
-        return "\\".join(str(v) for v in value)  # type: ignore[attr-defined]  # MultiValue iterates
-    except TypeError:
-        return str(value)
-
-
 def frame_count(header: Dataset) -> int:
     """(0028,0008) Number of Frames, 1 where absent."""
-    found = number(header, "NumberOfFrames")
-    return 1 if found is None else max(1, int(found))
+    return max(1, integer(header, "NumberOfFrames") or 1)
 
 
 def is_enhanced(header: Dataset) -> bool:
     """Whether geometry stands in functional groups."""
-    return header.get("SOPClassUID") in ENHANCED_CLASSES
+    return text(header, "SOPClassUID") in ENHANCED_MR_CLASSES
 
 
 def functional_group(header: Dataset, index: int, sequence: str) -> Dataset | None:
@@ -107,13 +61,12 @@ def functional_group(header: Dataset, index: int, sequence: str) -> Dataset | No
         ("PerFrameFunctionalGroupsSequence", index),
         ("SharedFunctionalGroupsSequence", 0),
     ):
-        items = header.get(groups)
-        if not items or position >= len(items):
+        found = items(header, groups)
+        if position >= len(found):
             continue
-        macro = items[position].get(sequence)
+        macro = items(found[position], sequence)
         if macro:
-            item: Dataset = macro[0]
-            return item
+            return macro[0]
     return None
 
 
@@ -131,7 +84,7 @@ def planes_of(instance: Instance) -> tuple[Plane, ...]:
             )
         return (_classic_plane(instance),)
     count = frame_count(header)
-    described = len(header.get("PerFrameFunctionalGroupsSequence") or ())
+    described = len(items(header, "PerFrameFunctionalGroupsSequence"))
     if described != count:
         raise NotAVolume(
             f"{described} per-frame functional groups for {count} frames: one each is needed (PS3.3 C.7.6.16)"
@@ -176,7 +129,7 @@ def _enhanced_plane(instance: Instance, index: int) -> Plane:
         ("MRImageFrameTypeSequence", "ComplexImageComponent"),
     ):
         item = group(sequence)
-        contrast.append((keyword, "" if item is None else text(item, keyword)))
+        contrast.append((keyword, text(item, keyword)))
     return Plane(
         frame=Frame(instance, index + 1),
         position=numbers(group("PlanePositionSequence"), "ImagePositionPatient", 3),

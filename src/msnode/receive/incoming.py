@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from datetime import UTC, datetime
 from io import BytesIO
@@ -14,7 +13,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from msnode.dicom import library_settings
+from msnode.dicom.header import MALFORMED, is_valid_uid, numbers, patient_key, text
+from msnode.dicom.planes import frame_count
 from msnode.dicom.uids import is_own
 from msnode.domain.arrivals import Arrival
 from msnode.errors import NotReadable
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
     from msnode.domain.arrivals import AssociationFacts
 
-library_settings.configure_pydicom()
-
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
-_UID_LENGTH, _CS_LENGTH, _MOST_FRAMES = 64, 16, 2**31 - 1
+_CS_LENGTH, _MOST_FRAMES = 16, 2**31 - 1
+_NOT_A_DATA_SET = (*MALFORMED, InvalidDicomError)
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float Pixel Data; Pixel Data is (7FE0,0010)
 _FILED = frozenset({
     0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x00100020, 0x00100021, 0x0018A001, 0x0020000D,
@@ -44,26 +42,6 @@ _PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC), by whether the V
     False: b"\xfc\xff\xfc\xffOB\x00\x00\x00\x00\x00\x00",
 }
 _COSINE_TOLERANCE = 1e-2
-# what pydicom raises on bytes that are no data set
-_PARSER_ERRORS = (
-    InvalidDicomError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    struct.error,
-    UserWarning,
-)
-
-
-def valid_uid(uid: str) -> bool:
-    """Whether a text is a UID (PS3.5 9.1): it may come from anywhere and looks like anything."""
-    return len(uid) <= _UID_LENGTH and _UID.match(uid) is not None
 
 
 def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
@@ -83,14 +61,14 @@ def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: Associat
         if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it truncated?
             _, end = _read_header(dataset_bytes + _PADDING[implicit], implicit=implicit)
         arrival = _arrival(header, transfer_syntax_uid, facts)
-    except _PARSER_ERRORS as error:
+    except _NOT_A_DATA_SET as error:
         raise NotReadable("data set cannot be parsed") from error
     for name, uid in (
         ("Study", arrival.study_instance_uid),
         ("Series", arrival.series_instance_uid),
         ("SOP", arrival.sop_instance_uid),
     ):
-        if not valid_uid(uid):
+        if not is_valid_uid(uid):
             raise NotReadable(f"{name} Instance UID is missing or invalid")
     if not _pixel_data_complete(dataset_bytes, end, implicit=implicit):
         raise NotReadable("data set is cut off")
@@ -106,7 +84,7 @@ def read_stored_arrival(path: Path, facts: AssociationFacts) -> Arrival:
     try:
         header = dcmread(path, stop_before_pixels=True)
         return _arrival(header, str(header.file_meta.TransferSyntaxUID), facts)
-    except _PARSER_ERRORS as error:
+    except _NOT_A_DATA_SET as error:
         raise NotReadable("stored file cannot be parsed") from error
 
 
@@ -124,52 +102,33 @@ def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
 
 
 def _arrival(header: Dataset, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
-    def text(keyword: str) -> str:
-        # no NUL, which PostgreSQL does not take
-        return str(header.get(keyword) or "").replace("\0", "").strip()
-
     return Arrival(
-        sop_class_uid=text("SOPClassUID"),
-        sop_instance_uid=text("SOPInstanceUID"),
-        series_instance_uid=text("SeriesInstanceUID"),
-        study_instance_uid=text("StudyInstanceUID"),
+        sop_class_uid=text(header, "SOPClassUID").strip(),
+        sop_instance_uid=text(header, "SOPInstanceUID").strip(),
+        series_instance_uid=text(header, "SeriesInstanceUID").strip(),
+        study_instance_uid=text(header, "StudyInstanceUID").strip(),
         transfer_syntax_uid=transfer_syntax_uid,
-        modality=text("Modality")[:_CS_LENGTH],
-        patient_key=(text("IssuerOfPatientID"), text("PatientID")),
+        modality=text(header, "Modality").strip()[:_CS_LENGTH],
+        patient_key=patient_key(header),
         slice_position_mm=_slice_position(header),
-        frame_count=_frame_count(header),
+        frame_count=min(frame_count(header), _MOST_FRAMES),
         own=is_own(header),
         association_id=facts.association_id,
         received_at=datetime.now(UTC),
     )
 
 
-def _frame_count(header: Dataset) -> int:
-    try:
-        return min(max(1, int(header.get("NumberOfFrames") or 1)), _MOST_FRAMES)
-    except (TypeError, ValueError, OverflowError):
-        return 1
-
-
-def _numbers(header: Dataset, keyword: str, count: int) -> list[float] | None:
-    try:
-        found = [float(each) for each in header.get(keyword) or ()]
-    except (TypeError, ValueError):
-        return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
-
-
 def _slice_position(header: Dataset) -> float | None:
     """Image Position projected on row x column direction, mm (PS3.3 C.7.6.2.1.1)."""
-    position = _numbers(header, "ImagePositionPatient", 3)
-    orientation = _numbers(header, "ImageOrientationPatient", 6)
-    if position is None or orientation is None or _frame_count(header) > 1:
+    position = numbers(header, "ImagePositionPatient", 3)
+    orientation = numbers(header, "ImageOrientationPatient", 6)
+    if position is None or orientation is None or frame_count(header) > 1:
         return None
-    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    (a, b, c), (d, e, f) = orientation[:3].tolist(), orientation[3:].tolist()
     normal = b * f - c * e, c * d - a * f, a * e - b * d
     if abs(math.hypot(*normal) - 1) > _COSINE_TOLERANCE:
         return None
-    return sum(x * y for x, y in zip(position, normal, strict=True))
+    return float(sum(x * y for x, y in zip(position.tolist(), normal, strict=True)))
 
 
 def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:

@@ -8,31 +8,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
-from pynetdicom import AE, evt, sop_class
-from pynetdicom.service_class import StorageServiceClass
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from msnode import crash_points
 from msnode.dicom import commitment
+from msnode.dicom.uids import MR_IMAGE_CLASSES
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
+from msnode.receive.accepted import TRANSFER_SYNTAXES
 from msnode.receive.admission import admits
 from msnode.receive.guard import GuardedServer, end_waiting
-from msnode.receive.incoming import valid_uid
 from msnode.receive.limits import Limits
 from msnode.receive.request import SUCCESS
-from msnode.receive.spool import READ_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,37 +36,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-TRANSFER_SYNTAXES = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
-    JPEGLSNearLossless,  # lossy ones are read with a warning in the result
-    JPEG2000,
-)
 _BRING_NOTHING = frozenset({Verification, commitment.SOP_CLASS_UID})
 """SOP classes under which no instance arrives."""
 _REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
-
-
-def sop_class_uids(names: Sequence[str]) -> frozenset[str]:
-    """SOP Class UIDs from UIDs or keywords such as SecondaryCaptureImageStorage.
-
-    Raises:
-        ConfigurationError: not a storage SOP class that the standard names.
-    """
-    uids = set()
-    for name in names:
-        uid = name if valid_uid(name) else str(getattr(sop_class, name, ""))
-        if not uid or sop_class.uid_to_service_class(uid) is not StorageServiceClass:
-            raise ConfigurationError(
-                f"also_accept: {name!r} is no storage SOP class: give its keyword or UID"
-            )
-        uids.add(uid)
-    return frozenset(uids)
 
 
 class CommitmentHandler(Protocol):
@@ -139,7 +99,7 @@ class Receiver:
         ae.dimse_timeout = self._limits.idle_timeout_s
         ae.network_timeout = self._limits.idle_timeout_s
         ae.add_supported_context(Verification)
-        for uid in sorted(READ_CLASSES | self._spool.also_accept):
+        for uid in sorted(MR_IMAGE_CLASSES | self._spool.also_accept):
             ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
         if self._commitment is not None:
             # A peer that reports is the SCP of the association that it opens, and negotiates that role.

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
 from msnode import crash_points
+from msnode.dicom.header import is_valid_uid
+from msnode.dicom.uids import MR_IMAGE_CLASSES
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import NotReadable, OutOfResources
 from msnode.receive.command import file_meta
 from msnode.receive.group_commit import GroupCommit
-from msnode.receive.incoming import read_arrival, read_stored_arrival, valid_uid
+from msnode.receive.incoming import read_arrival, read_stored_arrival
 from msnode.receive.request import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH,
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from msnode.store import Store
 
 log = structlog.get_logger()
-
-READ_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
-"""SOP classes that are kept."""
 
 _MARGIN_S = 3600
 _AT_ONCE = 500
@@ -95,8 +93,8 @@ class Spool:
             "instance_refused",
             status=f"0x{answer.status:04X}",
             error=refusal,
-            sop_class_uid=sop_class if valid_uid(sop_class) else "invalid",
-            sop_instance_uid=sop_instance if valid_uid(sop_instance) else "invalid",
+            sop_class_uid=sop_class if is_valid_uid(sop_class) else "invalid",
+            sop_instance_uid=sop_instance if is_valid_uid(sop_instance) else "invalid",
             association_id=facts.association_id,
         )
         return answer
@@ -135,9 +133,9 @@ class Spool:
                 "instance_discarded", sop_class_uid=request.sop_class_uid, association_id=facts.association_id
             )
             return
-        if request.sop_class_uid not in READ_CLASSES:
+        if request.sop_class_uid not in MR_IMAGE_CLASSES:
             raise Refused(Answer(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"))
-        if not valid_uid(request.sop_instance_uid):
+        if not is_valid_uid(request.sop_instance_uid):
             raise NotReadable("SOP Instance UID is invalid")
         if request.data is None:
             raise OutOfResources("no memory left for what is being received")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.uid import UID, MRImageStorage
 
-from msnode.dicom.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
-from msnode.dicom.uids import is_own
+from msnode.dicom.header import items, number, text, texts
+from msnode.dicom.planes import functional_group, is_enhanced, planes_of
+from msnode.dicom.uids import MR_IMAGE_CLASSES, is_own, sop_class_name
 from msnode.errors import NotAVolume
 from msnode.series import words as vocabulary
 
@@ -94,9 +94,9 @@ def describe(series: Series) -> Description:
     spacing = next((p.spacing for p in planes if p.spacing is not None), None)
     return Description(
         own=any(is_own(i.header) for i in series.instances),
-        is_mr_image=modality == "MR" and header.get("SOPClassUID") in {MRImageStorage, *ENHANCED_CLASSES},
+        is_mr_image=modality == "MR" and text(header, "SOPClassUID") in MR_IMAGE_CLASSES,
         modality=modality,
-        sop_class_name=UID(text(header, "SOPClassUID")).name,
+        sop_class_name=sop_class_name(text(header, "SOPClassUID")),
         flair_word=_flair_word(header, words),
         named_other=_named_other(words),
         contrast=_acquisition_contrast(header),
@@ -156,25 +156,25 @@ def _first(values: set[str]) -> str:
 
 
 def _image_type(header: Dataset) -> set[str]:
-    values = set(text(header, "ImageType").upper().split("\\"))
+    values = {each.upper() for each in texts(header, "ImageType")}
     if is_enhanced(header):
         item = functional_group(header, 0, "MRImageFrameTypeSequence")
         if item is not None:
-            values |= set(text(item, "FrameType").upper().split("\\"))
+            values |= {each.upper() for each in texts(item, "FrameType")}
             values |= {text(item, "ComplexImageComponent").upper()}
     return values
 
 
 def _acquisition_contrast(header: Dataset) -> str:
     item = functional_group(header, 0, "MRImageFrameTypeSequence")
-    return (text(item, "AcquisitionContrast") if item else "") or text(header, "AcquisitionContrast")
+    return text(item, "AcquisitionContrast") or text(header, "AcquisitionContrast")
 
 
 def _timed(header: Dataset, keyword: str, sequence: str, inside: str) -> float | None:
     """A time in ms, from the functional group where there is one; 0 means not applicable."""
     item = functional_group(header, 0, sequence)
-    value = number(item, inside) if item is not None else None
-    return (value if value is not None else number(header, keyword)) or None
+    found = number(item, inside)
+    return (found if found is not None else number(header, keyword)) or None
 
 
 def _inversion_time(header: Dataset) -> float | None:
@@ -193,13 +193,13 @@ def _inversion_time(header: Dataset) -> float | None:
 
 def _diffusion(header: Dataset, words: str) -> str:
     item = functional_group(header, 0, "MRDiffusionSequence")
-    value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
-    return f"b = {value:g}" if value else _found(vocabulary.DIFFUSION, words)
+    b_value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
+    return f"b = {b_value:g}" if b_value else _found(vocabulary.DIFFUSION, words)
 
 
 def _post_contrast(header: Dataset, words: str) -> str:
     agent = text(header, "ContrastBolusAgent")
-    if vocabulary.names_an_agent(agent) or header.get("ContrastBolusAgentSequence"):
+    if vocabulary.names_an_agent(agent) or items(header, "ContrastBolusAgentSequence"):
         return "Contrast/Bolus Agent is given"
     word = vocabulary.contrast_word(words)
     return f"'{word}' in its description" if word else ""

@@ -25,7 +25,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from msnode.dicom.planes import frame_count, number, text
+from msnode.dicom.header import PARSER_ERRORS, number, text, value
+from msnode.dicom.planes import frame_count
 from msnode.errors import NotAVolume, NotReadable, OutOfResources
 
 if TYPE_CHECKING:
@@ -41,20 +42,8 @@ _NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
 _GDCM = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 _BITS = (8, 16, 32)
 _START_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
-# what parsers and codecs raise on damaged data (pydicom wraps most of it in RuntimeError)
-_DAMAGE = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    EOFError,
-    struct.error,
-    UserWarning,
-)
-
+_DAMAGE = (*PARSER_ERRORS, RuntimeError)
+"""What parsers and codecs raise on damaged data (pydicom wraps most of it in RuntimeError)."""
 
 _MACHINE_FAILS = {
     errno.EIO,
@@ -133,9 +122,9 @@ def decode(path: Path) -> NDArray[np.integer]:
     check_pixel_description(dataset)
     if voxel_count(dataset) > MAX_VOXELS:
         raise NotAVolume(f"{voxel_count(dataset)} voxels: at most {MAX_VOXELS} are read")
-    if not dataset.get("PixelData"):
+    if not value(dataset, "PixelData"):
         raise NotAVolume("no pixel data: (7FE0,0010) is missing or empty")
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    syntax = text(dataset.file_meta, "TransferSyntaxUID")
     if syntax in _NATIVE:
         return _native(dataset)
     if syntax == RLELossless or syntax in _GDCM:

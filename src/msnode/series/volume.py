@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.dicom.header import drop_malformed
-from msnode.dicom.planes import number, planes_of, text
+from msnode.dicom.header import drop_malformed, number, text, texts
+from msnode.dicom.planes import planes_of
 from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
@@ -109,7 +109,7 @@ def _modality_is_mr(series: Series) -> None:
 
 def _no_mosaic(series: Series) -> None:
     for instance in series.instances:
-        if "MOSAIC" in text(instance.header, "ImageType").split("\\"):
+        if "MOSAIC" in texts(instance.header, "ImageType"):
             raise NotAVolume("Image Type MOSAIC: slices are tiled in one plane; one slice a plane is needed")
 
 

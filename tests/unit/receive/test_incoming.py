@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 
 from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.errors import NotReadable
-from msnode.receive.incoming import read_arrival, valid_uid
+from msnode.receive.incoming import read_arrival
 from support.dicom_files import encoded, enhanced_flair, flair_series
 
 FACTS = AssociationFacts("a1", "SENDER", "MSNODE", "127.0.0.1", datetime(2024, 1, 2, tzinfo=UTC))
@@ -63,11 +63,6 @@ def test_place_is_known_only_for_a_classic_plane(image, tmp_path: Path) -> None:
 def test_noise_is_not_readable(*, data: bytes, implicit: bool) -> None:
     with pytest.raises(NotReadable):
         read(data, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
-
-
-@pytest.mark.parametrize("uid", ["1.2.840.10008.1.1", "2.25.0", "0.1"])
-def test_valid_uid(uid: str) -> None:
-    assert valid_uid(uid)
 
 
 @pytest.mark.filterwarnings("ignore:Failed to decode byte string")
