@@ -1,6 +1,5 @@
 import socket
 import threading
-import time
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -25,7 +24,7 @@ from msnode.dicom.contexts import COMMITMENT, FIND, VERIFICATION, Context
 from msnode.errors import AssociationRejected, MsnodeError, PeerUnreachable
 from support.commitment_peer import commitment_pacs, kept
 from support.dicom_files import flair_series
-from support.peers import answering_scp, free_port
+from support.peers import answering_scp, free_port, in_time
 
 MR = Context(MRImageStorage, ExplicitVRLittleEndian)
 SEG = Context(SegmentationStorage, ExplicitVRLittleEndian)
@@ -62,7 +61,7 @@ def _listener(behave):
         thread = threading.Thread(target=serve)
         thread.start()
         yield server.getsockname()[1]
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 
@@ -153,10 +152,8 @@ def test_a_refused_association_says_why():
 
 
 def test_nobody_listens():
-    begin = time.monotonic()
     with pytest.raises(PeerUnreachable, match="no connection"):
-        echo(_address(free_port()), "MSNODE")
-    assert time.monotonic() - begin < 2
+        in_time(lambda: echo(_address(free_port()), "MSNODE"))
 
 
 def test_no_such_host():
@@ -165,7 +162,7 @@ def test_no_such_host():
 
 
 def _silent(connection):
-    connection.settimeout(5)
+    connection.settimeout(60)
     with suppress(ConnectionResetError):
         while connection.recv(65536):  # until the node hangs up
             pass
@@ -185,11 +182,8 @@ def _truncated(connection):
 @pytest.mark.parametrize("behave", [lambda _connection: None, _silent, _garbage, _truncated])
 def test_no_error_of_a_lower_layer_leaks(behave, monkeypatch):
     monkeypatch.setattr(connection, "_NEGOTIATE_S", 0.3)
-    with _listener(behave) as port:
-        begin = time.monotonic()
-        with pytest.raises(MsnodeError) as caught:
-            echo(_address(port), "MSNODE")
-        assert time.monotonic() - begin < 3
+    with _listener(behave) as port, pytest.raises(MsnodeError) as caught:
+        in_time(lambda: echo(_address(port), "MSNODE"), timeout_s=12)  # not only after the usual 15 s
     assert isinstance(caught.value, PeerUnreachable)
 
 
@@ -216,17 +210,15 @@ def test_a_peer_that_never_answers(tmp_path, monkeypatch):
     release = threading.Event()
 
     def store(event):
-        release.wait(10)
+        release.wait(120)
         return 0x0000
 
     with answering_scp(_pairs(MR), store=store) as port:
-        begin = time.monotonic()
         with (
             open_association(_address(port), "MSNODE", [MR]) as a,
             pytest.raises(PeerUnreachable, match="no answer"),
         ):
-            a.store(path)
-        assert time.monotonic() - begin < 5
+            in_time(lambda: a.store(path))
         release.set()
 
 
@@ -239,16 +231,14 @@ def test_a_peer_that_stops_reading(tmp_path, monkeypatch):
 
     def hold(event):
         if isinstance(event.pdu, P_DATA_TF):
-            release.wait(20)
+            release.wait(120)
 
     with answering_scp(_pairs(MR), EVT_PDU_RECV=hold) as port:
-        begin = time.monotonic()
         with (
             open_association(_address(port), "MSNODE", [MR]) as a,
             pytest.raises(PeerUnreachable, match="association lost"),
         ):
-            a.store(path)
-        assert time.monotonic() - begin < 10
+            in_time(lambda: a.store(path))
         release.set()
 
 
