@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pynetdicom import evt
 
-from msnode.dicom.pynetdicom_seams import SocketKeepingEntity
+from msnode.dicom import pynetdicom_seams as seams
 from msnode.errors import AssociationRejected, PeerUnreachable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Connector:
     """
 
     def __init__(self, calling_ae: str) -> None:
-        self._entity = SocketKeepingEntity(ae_title=calling_ae)
+        self._entity = seams.SocketKeepingEntity(ae_title=calling_ae)
         self._entity.connection_timeout = _CONNECT_S
         self._entity.acse_timeout = _NEGOTIATE_S
         self._entity.dimse_timeout = ANSWER_S
@@ -75,7 +75,11 @@ class Connector:
             PeerUnreachable: no connection, or the peer closed it or did not answer during negotiation.
             AssociationRejected: the peer refused the association; the message gives its reason.
         """
-        bound: list[Any] = [(evt.EVT_CONN_OPEN, self._tune), (evt.EVT_DATA_SENT, _acknowledge_at_once)]
+        bound: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._tune),
+            (evt.EVT_CONN_OPEN, _return_responses),
+            (evt.EVT_DATA_SENT, _acknowledge_at_once),
+        ]
         for host in _resolve(address):
             self.close()
             association = self._entity.associate(
@@ -114,6 +118,24 @@ class Connector:
         if transport is not None and transport.socket is not None:
             transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport.socket.settimeout(_STALL_S)
+
+
+def _return_responses(event: evt.Event) -> None:
+    """Leave a response to the thread that waits for it.
+
+    pynetdicom pauses the association's own thread while a request waits for its response. On a busy machine
+    that thread may take one more message before it pauses; it would drop the response, and the request would
+    wait until the timeout.
+    """
+    association = event.assoc
+
+    def serve(message: Any, context_id: int) -> None:
+        if seams.awaits_response(association) and not message.is_valid_request:
+            association.dimse.msg_queue.put((context_id, message))
+        else:
+            serve_request(message, context_id)
+
+    serve_request = seams.replace_request_service(association, serve)
 
 
 def _acknowledge_at_once(event: evt.Event) -> None:

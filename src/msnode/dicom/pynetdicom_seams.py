@@ -90,6 +90,11 @@ def replace_request_service(association: Association, serve: ServeRequest) -> Se
     return former
 
 
+def awaits_response(association: Association) -> bool:
+    """Whether a request of ours waits for its response, which is why the association's thread is to pause."""
+    return not association._reactor_checkpoint.is_set()
+
+
 def replace_reader(dul: DULServiceProvider, read: Callable[[], None]) -> Callable[[], None]:
     """Have `read` called whenever a PDU can be read; returns what was called until now.
 

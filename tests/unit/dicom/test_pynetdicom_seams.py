@@ -23,6 +23,7 @@ MEMBERS = {
     "_kill": (Association.kill, Association._run_reactor),
     "_accepted_cx": (ACSE._negotiate_as_acceptor, ACSE._negotiate_as_requestor),
     "_serve_request": (Association._run_reactor,),
+    "_reactor_checkpoint": (Association._run_reactor, Association.send_c_store),
     "_read_pdu_data": (DULServiceProvider._is_transport_event,),
     "_run_loop_delay": (DULServiceProvider.run_reactor,),
     "_idle_timer": (DULServiceProvider.idle_timer_expired,),
@@ -58,6 +59,7 @@ def association():
         ("association", "_kill"),
         ("association", "_accepted_cx"),
         ("association", "_serve_request"),
+        ("association", "_reactor_checkpoint"),
         ("dul", "_read_pdu_data"),
         ("dul", "_run_loop_delay"),
         ("dul", "_idle_timer"),
@@ -75,6 +77,9 @@ def test_what_the_seams_do(association):
     seams.mark_killed(association)
     assert seams.is_killed(association)
     assert seams.accepted_context(association, 1) is None
+    assert not seams.awaits_response(association)
+    association._reactor_checkpoint.clear()
+    assert seams.awaits_response(association)
     calls = []
     former = seams.replace_request_service(association, lambda *_: calls.append("serve"))
     association._serve_request(None, 1)
