@@ -29,17 +29,17 @@ class Outcome(enum.StrEnum):
     ALREADY_THERE = "already_there"
     TRY_LATER = "try_later"
     UNCLEAR = "unclear"
-    """A failure that may pass or not: worth another try a few times."""
+    """The failure may be temporary: a few more tries are worthwhile."""
     REFUSED = "refused"
 
     @property
     def is_delivered(self) -> bool:
-        """The destination has the object."""
+        """Whether the destination has the object."""
         return self in {Outcome.STORED, Outcome.STORED_WITH_WARNING, Outcome.ALREADY_THERE}
 
     @property
     def is_final(self) -> bool:
-        """Another try would change nothing."""
+        """Whether another try is pointless."""
         return self not in {Outcome.TRY_LATER, Outcome.UNCLEAR}
 
 
@@ -49,7 +49,7 @@ class ResultObject:
 
     Attributes:
         kind: of result object: "seg", "sr", …
-        path: the DICOM file; it is sent as it lies there.
+        path: the DICOM file, which is sent byte for byte.
     """
 
     kind: str
@@ -63,8 +63,8 @@ class ResultObject:
         """The object in `path`, described by its file meta information (PS3.10 7.1).
 
         Raises:
-            DeliveryRefused: it is no DICOM file.
-            OutOfResources: the file is not there, or cannot be read now.
+            DeliveryRefused: not a DICOM file.
+            OutOfResources: the file is missing, or cannot be read now.
         """
         try:
             meta = pydicom.filereader.read_file_meta_info(path)
@@ -82,7 +82,7 @@ class ResultObject:
 
     @property
     def context(self) -> Context:
-        """What a peer must accept to be given this object."""
+        """The presentation context that a peer must accept to receive this object."""
         return Context(self.sop_class_uid, self.transfer_syntax_uid)
 
 
@@ -91,10 +91,10 @@ class SendResult:
     """What a destination did with one object.
 
     Attributes:
-        status: the DIMSE or HTTP status; None where none was received.
+        status: the DIMSE or HTTP status; None if none was received.
         text: what the status or the refusal means, in our words.
-        comment: what the destination itself said. It may hold anything, names too: for the record
-            and the screen of an administrator, never for a log.
+        comment: the destination's own words. They may hold anything, names too: they belong in the record
+            and on an administrator's screen, never in a log.
     """
 
     sop_instance_uid: str
@@ -105,7 +105,7 @@ class SendResult:
 
 
 class Destination(Protocol):
-    """A place that results are sent to."""
+    """Receives results."""
 
     @property
     def name(self) -> str:
@@ -113,18 +113,21 @@ class Destination(Protocol):
         ...
 
     def takes(self, kind: str) -> bool:
-        """Whether it is to be given objects of this kind."""
+        """Whether objects of this kind are to be sent to it."""
         ...
 
     def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
-        """Send the objects, one result each in the same order; never one without a result.
+        """Send the objects.
 
         Args:
-            objects: what is still to be sent; each of a kind that it takes.
+            objects: what is still to be sent; each of a kind that the destination takes.
+
+        Returns:
+            One result for each object, in the same order.
 
         Raises:
-            Transient: nothing could be sent (`PeerUnreachable`, `AssociationRejected`). A peer that goes
-                away in the middle raises nothing: what it had not stored is `TRY_LATER`.
+            Transient: nothing could be sent (`PeerUnreachable`, `AssociationRejected`). If the connection is
+                lost later, nothing is raised and the objects not yet stored are `TRY_LATER`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""C-STORE to a DICOM peer (PS3.4 Annex B), and asking it whether it keeps the objects (Annexes C and J)."""
+"""A DICOM peer: C-STORE (PS3.4 Annex B), and verification by commitment or C-FIND (Annexes J and C)."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ CONTEXT_OF_KIND: Mapping[str, Context] = {
     "sr-comprehensive": Context(ComprehensiveSRStorage, ExplicitVRLittleEndian),
     "sr-enhanced": Context(EnhancedSRStorage, ExplicitVRLittleEndian),
 }
-"""What each kind of result is written as; `DicomDestination.echo` asks a peer about these."""
+"""The presentation context of each kind of result. `DicomDestination.echo` proposes them to a peer."""
 
 LABEL_MAP = Context(LABEL_MAP_STORAGE, RLELossless)
-"""What "seg" is written as where the site wants a label map: Label Map Segmentation (supplement 243)."""
+"""The context of "seg" if the site wants a label map (supplement 243)."""
 
 _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (
     (0x0000, 0x0000, Outcome.STORED, "stored"),
@@ -71,7 +71,7 @@ _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (
     (0xB007, 0xB007, Outcome.STORED_WITH_WARNING, "stored, data set does not match SOP class"),
     (0xB000, 0xBFFF, Outcome.STORED_WITH_WARNING, "stored with a warning"),
 )
-"""First and last status, what it means for the object, and in words (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+"""First and last status, outcome for the object, description (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
 _CONFIRMS_NOTHING = (
     'it offers neither storage commitment nor C-FIND: enable one of them there, or set verify = "none"'
@@ -82,10 +82,10 @@ _POLL_S = 0.2
 
 
 def outcome_of(status: int) -> tuple[Outcome, str]:
-    """What a C-STORE status, or a Failure Reason of STOW-RS, means for the object, and in words.
+    """Outcome for the object, and description, of a C-STORE status or a Failure Reason of STOW-RS.
 
-    Many archives answer 0xCxxx, "cannot understand", while their database is busy; a status that no
-    table knows may mean the same.
+    Many archives answer 0xCxxx, "cannot understand", while their database is busy. An unknown status may mean
+    the same.
     """
     for first, last, outcome, text in _STATUSES:
         if first <= status <= last:
@@ -98,9 +98,9 @@ class DestinationEcho(EchoResult):
     """What a destination answered to a verification.
 
     Attributes:
-        confirms_by: how it will be asked to confirm objects: "commitment", "find", "none" where the site
-            asks for nothing; None where it offers nothing of it.
-        advice: what would be right where that is not what the configuration says; else empty.
+        confirms_by: how it will be asked to confirm objects: "commitment", "find", or "none" if the site
+            does not want that; None if it offers neither.
+        advice: how to change the configuration, if `confirms_by` is not what it says; else empty.
     """
 
     confirms_by: str | None = "none"
@@ -109,15 +109,15 @@ class DestinationEcho(EchoResult):
 
 @dataclass(frozen=True)
 class DicomDestination:
-    """A storage SCP.
+    """A storage SCP of the site.
 
     Attributes:
         name: its name in the configuration.
-        objects: the kinds it takes.
+        objects: the kinds that it takes.
         address: where it listens.
-        calling_ae: the AE title that the node calls itself.
-        verify: how it is to confirm objects.
-        commitment_deadline_s: how long it may take to report on a commitment request.
+        calling_ae: the node's AE title.
+        verify: how it is asked to confirm objects.
+        commitment_deadline_s: how long it may take to report on a commitment request, seconds.
         label_map: whether "seg" is a label map.
     """
 
@@ -136,8 +136,7 @@ class DicomDestination:
     def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
         """Store all objects over one association; see `Destination.send`.
 
-        An object whose presentation context the peer does not accept is refused by itself; the
-        others are stored.
+        If the peer does not accept an object's presentation context, that object alone is refused.
 
         Raises:
             PeerUnreachable: no association could be opened.
@@ -148,7 +147,7 @@ class DicomDestination:
             results = tuple(self._send_all(association, objects))
         for result in results:
             log.info(
-                "object sent",
+                "object_sent",
                 destination=self.name,
                 sop_instance_uid=result.sop_instance_uid,
                 outcome=result.outcome.value,
@@ -196,7 +195,7 @@ class DicomDestination:
             yield DicomVerificationSession(association, self.commitment_deadline_s, reported)
 
     def echo(self) -> DestinationEcho:
-        """Verify the peer; ask it which of the kinds in `objects` it would take, and how it confirms them.
+        """Verify the peer (C-ECHO), and find out which kinds it would take and how it would confirm them.
 
         Raises:
             PeerUnreachable: no association could be opened.
@@ -235,12 +234,12 @@ class DicomVerificationSession:
 
     @property
     def commits(self) -> bool:
-        """Whether it takes commitment requests."""
+        """Whether the peer accepts storage commitment."""
         return self.association.accepts(COMMITMENT)
 
     @property
     def finds(self) -> bool:
-        """Whether it takes C-FIND at the study root."""
+        """Whether the peer accepts C-FIND at the study root."""
         return self.association.accepts(FIND)
 
     def request(self, request: Request) -> Response:
@@ -248,7 +247,7 @@ class DicomVerificationSession:
         return self.association.request_commitment(request)
 
     def linger(self, answered: Callable[[], bool]) -> None:
-        """Keep the association open a moment: many archives report over it, at once."""
+        """Keep the association open a moment: many archives report over it at once."""
         end = time.monotonic() + _LINGER_S
         while not self.reported.wait(_POLL_S) and not answered() and time.monotonic() < end:
             pass

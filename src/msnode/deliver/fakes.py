@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeDestination:
-    """A destination that answers what a test wants, and remembers what it was sent.
+    """A destination that answers as a test wants, and remembers what it was sent.
 
     Attributes:
-        objects: the kinds it takes.
-        outcomes: SOP Instance UID → outcome; others are stored.
-        failure: raised by `send` where set.
-        sent: the UIDs of each call.
+        objects: the kinds that it takes.
+        outcomes: SOP Instance UID → outcome; all other objects are stored.
+        failure: raised by `send` if set.
+        sent: the SOP Instance UIDs of each call.
     """
 
     name: str = "fake"

@@ -1,4 +1,4 @@
-"""When to try again."""
+"""How often to try again, and after which delays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to try again: delays grow by `factor` from `first_s` to `max_s`, at most `limit` tries.
+    """Tries with growing delays.
 
-    The defaults go on for about a day and a quarter: a peer that is down over night is not given up.
+    The defaults last about 30 hours, so that a peer may be down overnight.
 
     Attributes:
-        answers: how often a destination may itself answer what is unclear, or no, before that is final.
+        first_s: first delay, seconds.
+        factor: by which each delay is longer than the one before.
+        max_s: longest delay, seconds.
+        limit: maximum number of tries.
+        answers: how many unclear or negative answers of a destination make the answer final.
     """
 
     first_s: float = 5.0
@@ -23,12 +27,12 @@ class RetryPolicy:
     answers: int = 3
 
     def delay(self, attempt: int, key: str) -> float | None:
-        """Seconds to wait after try number `attempt` (from 1) failed; None where that was the last.
+        """Seconds to wait after a failed try; None after the last one.
 
         Args:
-            attempt: the try that failed.
-            key: what is tried. It moves the delay by up to a tenth, always equally for one key and
-                attempt, so that what failed together does not come back together.
+            attempt: number of the failed try, from 1.
+            key: names what is tried. It changes the delay by up to a tenth, always equally for one key and
+                attempt, so that what failed together is not tried again together.
         """
         if attempt >= self.limit:
             return None

@@ -39,9 +39,9 @@ class Response:
     """The response to one request (PS3.7 9.1).
 
     Attributes:
-        status: (0000,0900).
-        comment: (0000,0902) in the peer's own words. It may hold anything, names too: for the record
-            and the screen of an administrator, never for a log.
+        status: Status (0000,0900).
+        comment: Error Comment (0000,0902) in the peer's own words. It may hold anything, names too: it
+            belongs in the record and on an administrator's screen, never in a log.
     """
 
     status: int
@@ -50,11 +50,11 @@ class Response:
 
 @dataclass(frozen=True)
 class Found:
-    """What a peer has of what it was asked for.
+    """The answer to a query for instances.
 
     Attributes:
-        sop_instance_uids: the instances that it has.
-        failure: why the answer is not complete; empty where it is.
+        sop_instance_uids: the instances that the peer has.
+        failure: why the answer is incomplete; empty if it is complete.
     """
 
     sop_instance_uids: frozenset[str] = frozenset()
@@ -63,12 +63,12 @@ class Found:
 
 @dataclass(frozen=True)
 class EchoResult:
-    """What a peer answered to a verification.
+    """The result of verifying a peer.
 
     Attributes:
-        status: the C-ECHO status, 0 for success; None where the peer does not offer verification.
+        status: the C-ECHO status, 0 for success; None if the peer does not offer verification.
         refusals: contexts that were not accepted, each with the peer's reason.
-        elapsed_s: from the call to the answer, seconds.
+        elapsed_s: time from the call to the answer, seconds.
     """
 
     address: DicomAddress
@@ -92,7 +92,7 @@ class OpenAssociation:
         self._message_id = 0
 
     def accepts(self, context: Context) -> bool:
-        """Whether the peer takes this SOP class in this transfer syntax."""
+        """Whether the peer accepted this SOP class in this transfer syntax."""
         return context in self._accepted
 
     def refusals(self) -> dict[Context, str]:
@@ -110,23 +110,23 @@ class OpenAssociation:
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(lambda number: self._association.send_c_echo(msg_id=number))
+        return self._send(lambda number: self._association.send_c_echo(msg_id=number))
 
     def store(self, path: Path) -> Response:
-        """C-STORE (PS3.7 9.1.1) of a DICOM file whose context was accepted, its data set byte for byte.
+        """C-STORE (PS3.7 9.1.1) of a DICOM file, byte for byte. Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(lambda number: self._association.send_c_store(path, msg_id=number))
+        return self._send(lambda number: self._association.send_c_store(path, msg_id=number))
 
     def request_commitment(self, request: commitment.Request) -> Response:
-        """N-ACTION of storage commitment, whose context was accepted (PS3.4 J.3.2).
+        """N-ACTION of storage commitment (PS3.4 J.3.2). Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(
+        return self._send(
             lambda number: self._association.send_n_action(
                 commitment.action_information(request), commitment.REQUEST_ACTION,
                 commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
@@ -134,12 +134,12 @@ class OpenAssociation:
         )  # fmt: skip
 
     def report_commitment(self, report: commitment.Report) -> Response:
-        """N-EVENT-REPORT of storage commitment, whose context was accepted (PS3.4 J.3.3).
+        """N-EVENT-REPORT of storage commitment (PS3.4 J.3.3). Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(
+        return self._send(
             lambda number: self._association.send_n_event_report(
                 commitment.event_information(report), report.event_type,
                 commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
@@ -147,7 +147,7 @@ class OpenAssociation:
         )  # fmt: skip
 
     def find(self, study_instance_uid: str, series_instance_uid: str) -> Found:
-        """C-FIND (PS3.4 C.4.1), whose context was accepted, of the instances of one series.
+        """C-FIND (PS3.4 C.4.1) of the instances of one series. Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
@@ -166,19 +166,19 @@ class OpenAssociation:
                     found.add(str(match.get("SOPInstanceUID", "")))
             return status
 
-        status = self._answer(ask).status
+        status = self._send(ask).status
         return Found(frozenset(found), f"C-FIND answered with status 0x{status:04X}" if status else "")
 
-    def _answer(self, send: Callable[[int], Dataset]) -> Response:
+    def _send(self, send: Callable[[int], Dataset]) -> Response:
         self._message_id = self._message_id % 65535 + 1
         if self._reports is not None:
             self._reports.pause()
         try:
             response = send(self._message_id)
-        except RuntimeError:  # pynetdicom's way to say that it is no longer established
+        except RuntimeError:  # pynetdicom raises this if the association is no longer established
             response = Dataset()
         if "Status" not in response:
-            # pynetdicom may still count it as established, and a second request would wait in vain
+            # pynetdicom may still take it for established, and a second request would wait in vain
             self._association.abort()
             raise PeerUnreachable(f"{self.address}: association lost, or no answer within {ANSWER_S:.0f} s")
         return Response(int(response.Status), str(response.get("ErrorComment", "")))
@@ -193,20 +193,20 @@ def open_association(
     reporting: bool = False,
     take_report: TakeReport | None = None,
 ) -> Iterator[OpenAssociation]:
-    """An association with `address`, released at the end of the block; an error in the block just ends it.
+    """Open an association. It is released at the end of the block, or closed after an error in the block.
 
-    A peer that accepts none of the contexts gives an association that accepts nothing.
+    If the peer accepts none of the contexts, the association accepts nothing.
 
     Args:
         address: the peer.
         calling_ae: our AE title.
         contexts: what to propose, at most 128 (PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255).
-        reporting: be the SCP of storage commitment, to report to the peer (role selection, PS3.7 D.3.3.4).
-        take_report: what to do with a report that the peer sends over this association; it is called in
-            another thread.
+        reporting: whether to be the SCP of storage commitment, in order to report to the peer (role
+            selection, PS3.7 D.3.3.4).
+        take_report: takes each report that the peer sends over this association; called in another thread.
 
     Raises:
-        PeerUnreachable: no connection, or the peer closed it or fell silent during negotiation.
+        PeerUnreachable: no connection, or the peer closed it or did not answer during negotiation.
         AssociationRejected: the peer refused the association; the message gives its reason.
     """
     connector = Connector(calling_ae)
@@ -232,7 +232,7 @@ def open_association(
 
 
 def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = ()) -> EchoResult:
-    """Verify that a peer answers (C-ECHO), and which of `contexts` it would take.
+    """Verify that a peer answers (C-ECHO), and find out which of `contexts` it accepts.
 
     Raises:
         PeerUnreachable: as `open_association`.

@@ -1,7 +1,7 @@
-"""The planes of an instance: one for a classic image, one a frame for an Enhanced multi-frame image.
+"""The planes of an instance: one for a classic image, one for each frame of an Enhanced multi-frame image.
 
-Classic attributes stand at the top of the data set, Enhanced ones in functional groups, per frame or
-shared (PS3.3 C.7.6.16). Nothing is defaulted: what the header does not say is None.
+A classic image has geometry at the top of the data set. An Enhanced image has it in functional groups, per
+frame or shared (PS3.3 C.7.6.16). There are no defaults: what the header does not say is None.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Plane:
         spacing: distance between rows, between columns, mm (2), or None.
         slope: modality value = slope x stored value + intercept.
         intercept: see `slope`.
-        contrast: what tells frames at one place apart (attribute name, value).
+        contrast: (attribute keyword, value) of what distinguishes frames at one position.
     """
 
     frame: Frame
@@ -46,17 +46,20 @@ class Plane:
 
 
 def frame_count(header: Dataset) -> int:
-    """(0028,0008) Number of Frames, 1 where absent."""
+    """Number of Frames (0028,0008), at least 1; 1 if absent."""
     return max(1, integer(header, "NumberOfFrames") or 1)
 
 
 def is_enhanced(header: Dataset) -> bool:
-    """Whether geometry stands in functional groups."""
+    """Whether the instance has its geometry in functional groups."""
     return text(header, "SOPClassUID") in ENHANCED_MR_CLASSES
 
 
 def functional_group(header: Dataset, index: int, sequence: str) -> Dataset | None:
-    """The first item of a functional group macro for frame `index` (from 0): per frame, else shared."""
+    """The first item of a functional group macro for frame `index` (from 0): the frame's own, else shared.
+
+    None if the header has neither.
+    """
     for groups, position in (
         ("PerFrameFunctionalGroupsSequence", index),
         ("SharedFunctionalGroupsSequence", 0),
@@ -74,7 +77,7 @@ def planes_of(instance: Instance) -> tuple[Plane, ...]:
     """The planes of one instance in frame order.
 
     Raises:
-        NotAVolume: several frames without the functional groups that would place them.
+        NotAVolume: several frames without functional groups that give their positions.
     """
     header = instance.header
     if not is_enhanced(header):

@@ -1,4 +1,4 @@
-"""Frozen types of what comes in, before anything of it is read: associations, instances, studies."""
+"""What arrives at the node: associations, instances, series and studies."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class SeriesArrivals:
     """What has arrived of one series.
 
     Attributes:
-        slice_positions_mm: one entry an instance that has a position.
-        instance_count: distinct SOP instances.
+        slice_positions_mm: one for each instance that has a position, LPS mm along the normal.
+        instance_count: number of distinct SOP instances.
         last_at: when the last instance came, UTC.
-        interrupted: the last association that brought instances of it ended by abort or loss.
-        interrupted_at: when that was noticed, UTC; None where it was not, or nobody knows.
+        interrupted: whether the last association that brought instances of it was aborted or lost.
+        interrupted_at: when that was noticed, UTC; None if it was not, or is not known.
     """
 
     series_instance_uid: str

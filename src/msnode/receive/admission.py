@@ -17,11 +17,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Peer:
-    """Who may call: an AE title, and where from.
+    """A caller on the allow-list.
 
     Attributes:
-        ae_title: calling AE title, exactly.
-        addresses: IP addresses, networks in CIDR notation, or host names (resolved at each call).
+        ae_title: the exact calling AE title.
+        addresses: IP addresses, networks in CIDR notation, or host names (resolved for each association).
     """
 
     ae_title: str
@@ -29,7 +29,7 @@ class Peer:
 
 
 def admits(peers: Sequence[Peer], calling_ae: str, address: str) -> bool:
-    """Whether a caller is on the allow-list; an empty list admits any AE title from loopback only."""
+    """Whether a caller is on the allow-list. An empty list admits any AE title, from loopback only."""
     caller = _plain(address)
     if not peers:
         return caller.is_loopback
@@ -39,7 +39,7 @@ def admits(peers: Sequence[Peer], calling_ae: str, address: str) -> bool:
 
 
 def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address without zone, IPv4 where it is IPv4 mapped into IPv6."""
+    """The address without its zone; an IPv4-mapped IPv6 address as IPv4."""
     found = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(found, "ipv4_mapped", None)
     return mapped or found
@@ -49,7 +49,7 @@ def _inside(caller: ipaddress.IPv4Address | ipaddress.IPv6Address, place: str) -
     try:
         return caller in ipaddress.ip_network(place, strict=False)
     except ValueError:
-        pass  # no address: a host name
+        pass  # a host name
     try:
         found = socket.getaddrinfo(place, None, type=socket.SOCK_STREAM)
     except OSError:

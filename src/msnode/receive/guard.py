@@ -27,12 +27,12 @@ log = structlog.get_logger()
 
 
 def end_waiting(association: Association) -> None:
-    """Wake up an association that waits for its request although the connection has gone.
+    """End an association that still waits for its request after the connection was closed.
 
-    pynetdicom would hold the thread, and with it a connection's place, until the timeout.
+    pynetdicom would keep its thread, which counts as a connection, until the timeout.
     """
     if association.requestor.primitive is None:
-        association.dul.to_user_queue.put(cast("A_ASSOCIATE", None))  # read as a timeout
+        association.dul.to_user_queue.put(cast("A_ASSOCIATE", None))  # pynetdicom reads None as a timeout
 
 
 class GuardedHandler(seams.PreparingRequestHandler):
@@ -41,19 +41,19 @@ class GuardedHandler(seams.PreparingRequestHandler):
     server: GuardedServer
 
     def prepare(self, association: Association) -> None:
-        """Replace what pynetdicom reads and serves by; see `PreparingRequestHandler`."""
-        # the plain socket has announced the connection to the state machine; the guarded one does so again
+        """Replace the socket and the DIMSE provider of a new association."""
+        # The plain socket has queued the event of the connection. The guarded one queues it again.
         association.dul.event_queue.get_nowait()
         association.dul.socket = GuardedSocket(association, self.request, self.server.limits)
         intake = association.dimse = Intake(association, self.server.memory, self.server.store)
         run, kill = association.run, association.kill
 
         def run_and_report() -> None:
-            # pynetdicom's events miss some ways to end; the end of its thread misses none
+            # pynetdicom has no event for some ways to end. The end of the thread covers all of them.
             try:
                 run()
             finally:
-                intake.let_go()
+                intake.release_memory()
                 self.server.ended(association)
 
         def kill_at_once() -> None:
@@ -66,10 +66,15 @@ class GuardedHandler(seams.PreparingRequestHandler):
 
 
 class GuardedServer(AssociationServer):
-    """Accepts connections up to the limits; one over them is closed without a byte.
+    """Accepts connections up to the limits, and closes others without sending a byte.
 
-    `store` answers every C-STORE request, in the thread that read it; `ended` is called in an association's
-    own thread when that comes to its end.
+    Args:
+        ae: our application entity, with the presentation contexts that it supports.
+        address: IP address and port to listen on.
+        handlers: pynetdicom events and what handles them.
+        limits: what a peer may send, hold and open.
+        store: answers a C-STORE request, in the thread that read it.
+        ended: called in the association's own thread when the association has ended, for whatever reason.
     """
 
     def __init__(
@@ -96,7 +101,7 @@ class GuardedServer(AssociationServer):
         )
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base's signature
-        """Count the associations alive (each is a thread that was started before this one was accepted)."""
+        """Whether the connection stays within the limits. Each association that has not ended counts."""
         alive = [str(association.requestor.address) for association in self.active_associations]
         address = str(client_address[0])
         if len(alive) >= self.limits.max_connections:
@@ -108,14 +113,14 @@ class GuardedServer(AssociationServer):
         return True
 
     def service_actions(self) -> None:
-        """Not the base class': collecting garbage every few seconds stops every association meanwhile."""
+        """Do nothing. The base class collects garbage every few seconds, which stops every association."""
 
     def stop_listening(self) -> None:
-        """End `serve_forever` and close the listening socket; open associations stay."""
-        TCPServer.shutdown(self)  # the base class' own shutdown expects that the AE started the server
+        """End `serve_forever` and close the listening socket. Open associations stay open."""
+        TCPServer.shutdown(self)  # AssociationServer's shutdown expects that the AE started the server
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
-        """Log what the base class would print with a traceback."""
+        """Log the error, which the base class would print with a traceback."""
         error = sys.exception()
         log.warning("connection_failed", address=str(client_address[0]), error=error)

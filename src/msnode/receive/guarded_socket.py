@@ -40,29 +40,29 @@ def _timeval(seconds: float) -> bytes:
 
 
 class GuardedSocket(AssociationSocket):
-    """Reads a PDU only within the limits; an OSError makes pynetdicom close the connection."""
+    """Reads PDUs within the limits. An OSError makes pynetdicom close the connection."""
 
     def __init__(self, assoc: Association, client_socket: socket.socket, limits: Limits) -> None:
         super().__init__(assoc, client_socket=client_socket)
         client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._limits = limits
-        # The kernel waits for all that is asked for, and no longer than this.
+        # The kernel waits for all requested bytes, but not longer than this.
         client_socket.setblocking(True)
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_POLL_S))
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(limits.idle_timeout_s))
-        self._header: memoryview | None = None  # read, and not asked for yet
-        self._unread = memoryview(b"")  # came with what was read before
-        self._pdu_type = 0  # of the PDU whose body is read next; 0: a header is read next
+        self._header: memoryview | None = None  # read, and not requested by pynetdicom yet
+        self._unread = memoryview(b"")  # came with the bytes that were read before
+        self._pdu_type = 0  # of the PDU whose body comes next; 0: a header comes next
         self._deadline = 0.0
         self._message_bytes = self._command_bytes = 0
         self._pause_s = _SHORTEST_PAUSE_S
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read, after waiting for it.
+        """Whether there is something to read, after waiting for it a moment.
 
-        What another thread has to send goes out when this returns: so the wait is short where something
-        was just read, since an answer may follow, and grows where nothing is.
+        pynetdicom sends what another thread has queued when this returns. Therefore the wait is short after
+        something was read, since an answer may follow, and grows while nothing comes.
         """
         if self._unread:
             return True
@@ -82,10 +82,10 @@ class GuardedSocket(AssociationSocket):
         return is_ready
 
     def next_data(self) -> memoryview | None:
-        """Body of the next PDU; None where that is no P-DATA-TF PDU, and `recv` gives it from its header on.
+        """Body of the next PDU, if that is a P-DATA-TF PDU; else None, and `recv` returns it with its header.
 
         Raises:
-            OSError: too long, too slow, or not all of it came.
+            OSError: the PDU is too long, too slow or incomplete.
         """
         self._header = self._read_header(_HEADER_BYTES)
         if self._pdu_type != _P_DATA:
@@ -98,12 +98,12 @@ class GuardedSocket(AssociationSocket):
         return body
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read exactly `nr_bytes`, or what came before the peer closed.
+        """Read exactly `nr_bytes`, or fewer if the peer closes the connection.
 
         pynetdicom asks for the 6 bytes of a PDU header and then for the rest of that PDU.
 
         Raises:
-            OSError: too long, or too slow.
+            OSError: the PDU is too long or too slow.
         """
         if self._header is not None:
             header, self._header = self._header, None
@@ -139,10 +139,13 @@ class GuardedSocket(AssociationSocket):
         self._pdu_type = pdu_type
 
     def _read(self, wanted: int) -> memoryview:
-        """Read until `wanted` bytes, the peer's end, or the deadline; wakes up when the association dies.
+        """Read `wanted` bytes, or fewer if the peer closes the connection.
 
-        What has come beyond them is taken along, since each call into the kernel lets another thread have
-        the interpreter.
+        Further bytes that have come are read with them: each call into the kernel lets another thread have
+        the interpreter, so fewer calls are faster.
+
+        Raises:
+            OSError: the deadline has passed, or this side has ended the association.
         """
         client: socket.socket | None = self.socket
         if client is None:
@@ -170,7 +173,11 @@ class GuardedSocket(AssociationSocket):
         return view[:wanted]
 
     def _count_message(self, body: memoryview) -> None:
-        """Sum the fragments of one message (PS3.8 9.3.5.1, E.2)."""
+        """Add up the fragments of one message (PS3.8 9.3.5.1, E.2).
+
+        Raises:
+            OSError: the message is too long.
+        """
         offset = 0
         while offset + 6 <= len(body):
             length, _, control = struct.unpack_from(">LBB", body, offset)

@@ -1,4 +1,4 @@
-"""One data set as it came over the wire: read enough of it to file it, without decoding pixels."""
+"""Reads of an encoded data set what the record needs, without decoding pixels."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _FILED = frozenset({
     0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x00100020, 0x00100021, 0x0018A001, 0x0020000D,
     0x0020000E, 0x00200032, 0x00200037, 0x00280008,
 })  # fmt: skip
-"""What `_arrival` looks at, and the character set that it is written in."""
+"""Tags that `_arrival` reads, and Specific Character Set."""
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-_PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC), by whether the VR is implicit
+_PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC); key: whether VRs are implicit
     True: b"\xfc\xff\xfc\xff\x00\x00\x00\x00",
     False: b"\xfc\xff\xfc\xffOB\x00\x00\x00\x00\x00\x00",
 }
@@ -89,11 +89,11 @@ def read_stored_arrival(path: Path, facts: AssociationFacts) -> Arrival:
 
 
 def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
-    """Elements before pixel data, at least those that are filed, and where all of them end."""
+    """The elements before pixel data, at least those of `_FILED`, and the offset at which all of them end."""
     part = part_of_header(data, _FILED, _FIRST_PIXEL_TAG, implicit=implicit)
     if part is not None:
         return read_dataset(BytesIO(part.wanted), implicit, is_little_endian=True), part.end
-    # Something unusual, of which pydicom may still make sense.
+    # pydicom may still be able to read an unusual encoding.
     stream = BytesIO(data)
     header = read_dataset(
         stream, implicit, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG
@@ -132,10 +132,10 @@ def _slice_position(header: Dataset) -> float | None:
 
 
 def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
-    """Whether the pixel data element at `offset` ends inside `data`; True where there is none.
+    """Whether the pixel data element at `offset` ends inside `data`; True if there is none.
 
-    An `offset` past the end means that the last element is cut off. Encapsulated data is a sequence of
-    items up to a delimiter (PS3.5 A.4).
+    An `offset` past the end means that the last element is truncated. Encapsulated pixel data is a sequence
+    of items up to a delimiter (PS3.5 A.4).
     """
     if offset >= len(data):
         return offset == len(data)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What the listener allows.
+    """Limits of the listener, with defaults for one node.
 
     Attributes:
-        max_pdu_bytes: longest PDU a peer may declare (the length announced in negotiation is shorter).
+        max_pdu_bytes: longest PDU that a peer may declare; the length announced in negotiation is shorter.
         announced_pdu_bytes: Maximum Length offered to peers for P-DATA (PS3.8 D.1).
-        pdu_timeout_s: time for one PDU to arrive once its first byte is there.
+        pdu_timeout_s: time for one PDU to arrive, from its first byte on.
         max_message_bytes: largest data set of one message.
-        max_held_bytes: data sets that all associations hold in memory together (twice as much for a
-            moment, when one is complete); one that goes beyond is not kept.
+        max_held_bytes: memory for the data sets of all associations together (twice as much for a moment,
+            when one is complete). A data set that exceeds it is answered 0xA700.
         max_connections: open connections in all.
         max_connections_per_address: open connections from one address.
-        association_timeout_s: time for an association request after connecting.
+        association_timeout_s: time from the connection to the association request.
         idle_timeout_s: silence after which an association is ended.
     """
 

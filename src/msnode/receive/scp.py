@@ -1,4 +1,4 @@
-"""Verification, Storage and Storage Commitment (PS3.4 Annexes A, B and J): associations in, answers out."""
+"""The listener: Verification, Storage and Storage Commitment as SCP (PS3.4 Annexes A, B and J)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_BRING_NOTHING = frozenset({Verification, commitment.SOP_CLASS_UID})
-"""SOP classes under which no instance arrives."""
+_WITHOUT_INSTANCES = frozenset({Verification, commitment.SOP_CLASS_UID})
+"""SOP classes that bring no instance."""
 _REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
 
 
@@ -57,12 +57,13 @@ class Receiver:
     Args:
         ae_title: our AE title; callers must name it.
         address: where to listen.
-        port: 0 takes any free one; `port` then says which.
-        peers: who may call; empty admits loopback only.
-        spool: where instances go; its `also_accept` classes are offered too.
-        limits: bounds on connections and PDUs.
-        commitment: what takes reports and requests of storage commitment; without it they are not offered.
-        reporters: destinations that report on storage commitment, peers or not: who is none may only do that.
+        port: 0 takes any free port; the property `port` says which.
+        peers: who may call; if empty, any AE title from loopback.
+        spool: what stores instances; its `also_accept` classes are accepted too.
+        limits: what a peer may send, hold and open.
+        commitment: takes reports and requests of storage commitment; if None, the class is not accepted.
+        reporters: destinations that may report on storage commitment. One that is not among `peers` may do
+            nothing else.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Receiver:
         for uid in sorted(MR_IMAGE_CLASSES | self._spool.also_accept):
             ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
         if self._commitment is not None:
-            # A peer that reports is the SCP of the association that it opens, and negotiates that role.
+            # A destination that reports is the SCP on an association that it opens, and negotiates that role.
             ae.add_supported_context(commitment.SOP_CLASS_UID, scu_role=True, scp_role=True)
         return ae
 
@@ -114,10 +115,10 @@ class Receiver:
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Listen; returns at once.
+        """Start to listen, and return at once.
 
         Raises:
-            ConfigurationError: the address or port cannot be had.
+            ConfigurationError: the address or port is not available.
         """
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
@@ -166,7 +167,7 @@ class Receiver:
         return [(evt.EVT_N_EVENT_REPORT, answer_report), (evt.EVT_N_ACTION, answer_request)]
 
     def stop(self) -> None:
-        """Stop listening and abort what is open; their series count as interrupted."""
+        """Stop listening and abort open associations, whose series then count as interrupted."""
         if self._server is None or self._thread is None:
             return
         self._server.stop_listening()
@@ -185,17 +186,17 @@ class Receiver:
             return
         if self._reporters and admits(self._reporters, calling, address):
             association.acceptor.supported_contexts = [
-                c for c in association.acceptor.supported_contexts if c.abstract_syntax in _BRING_NOTHING
+                c for c in association.acceptor.supported_contexts if c.abstract_syntax in _WITHOUT_INSTANCES
             ]
             return
         log.warning("caller_rejected", calling_ae=calling, address=address)
         association.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED)
-        association.kill()  # waits until the peer has the rejection
+        association.kill()  # waits until the rejection is sent
 
     def _accepted(self, event: Event) -> None:
         association = event.assoc
-        if all(c.abstract_syntax in _BRING_NOTHING for c in association.accepted_contexts):
-            return  # nothing of it will have to be told apart from another's
+        if all(c.abstract_syntax in _WITHOUT_INSTANCES for c in association.accepted_contexts):
+            return  # it can bring no instance, so it needs no record
         facts = AssociationFacts(
             association_id=uuid.uuid4().hex,
             calling_ae=_calling_ae(association),
@@ -206,7 +207,7 @@ class Receiver:
         try:
             self._spool.ledger.association_opened(facts)
         except OutOfResources as error:
-            log.error("association_not_recorded", error=error)  # noqa: TRY400 - the error says it all
+            log.error("association_not_recorded", error=error)  # noqa: TRY400 - a traceback adds nothing
             association.abort()
             return
         with self._lock:
@@ -219,11 +220,11 @@ class Receiver:
         return self._spool.receive(request, facts)
 
     def _ended(self, association: Association) -> None:
-        """An association's thread has come to its end, whatever the reason."""
+        """Record the end of an association, whatever its reason."""
         with self._lock:
             facts = self._facts.pop(association, None)
         if facts is None:
-            return  # it was never accepted, or could bring nothing
+            return  # it was never accepted, or could bring no instance
         released = bool(association.is_released)
         log.info(
             "association_closed",
@@ -236,7 +237,7 @@ class Receiver:
                 facts.association_id, released=released, at=datetime.now(UTC)
             )
         except OutOfResources as error:
-            log.error(  # noqa: TRY400 - the error says it all
+            log.error(  # noqa: TRY400 - a traceback adds nothing
                 "association_end_not_recorded", association_id=facts.association_id, error=error
             )
 

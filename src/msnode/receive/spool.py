@@ -1,7 +1,7 @@
-"""One instance made durable, then answered.
+"""Makes one instance durable, then answers it.
 
-The file that is stored is Part 10 header plus the data set exactly as it was encoded by the sender.
-Success is answered only after the bytes are on disk under a name of our own and the ledger has them.
+The stored file is a Part 10 header and the data set exactly as the sender encoded it. Success is answered
+only after the bytes are on the disk, under a name that the node chose, and recorded in the ledger.
 """
 
 from __future__ import annotations
@@ -43,20 +43,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _MARGIN_S = 3600
-_AT_ONCE = 500
+_BATCH = 500
 _PREAMBLE = bytes(128) + b"DICM"
 
 
 class Spool:
-    """Takes data sets from associations into the store and the ledger.
+    """Puts instances into the store and the ledger.
 
     Args:
-        store: where bytes go.
-        ledger: where arrivals go.
-        same_image: whether two files hold the same pixels in the same place; asked only where a known
-            SOP Instance UID comes with other bytes.
-        min_free_bytes: with less room than this after storing, 0xA700 is answered.
-        also_accept: SOP Class UIDs answered 0x0000 and discarded, so that senders can send whole studies.
+        store: keeps the bytes.
+        ledger: records the arrivals.
+        same_image: whether two files hold the same pixels in the same place; asked only if a known SOP
+            Instance UID comes with other bytes.
+        min_free_bytes: an instance that would leave less room on the disk is answered 0xA700.
+        also_accept: SOP Class UIDs that are answered 0x0000 and discarded, so that senders can send whole
+            studies.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Spool:
         self._group_commit = GroupCommit(ledger)
 
     def receive(self, request: StoreRequest, facts: AssociationFacts) -> Answer:
-        """Take one C-STORE request, on the association of these facts; the data set is never decoded here."""
+        """Store, record and answer one C-STORE request of an association. Pixels are never decoded here."""
         sop_class, sop_instance = request.sop_class_uid, request.sop_instance_uid
         try:
             self._receive(request, facts)
@@ -86,7 +87,7 @@ class Spool:
         except NotReadable as error:
             answer = Answer(CANNOT_UNDERSTAND, str(error))
         except OutOfResources as error:
-            log.error("instance_not_stored", error=error)  # noqa: TRY400 - the error says it all
+            log.error("instance_not_stored", error=error)  # noqa: TRY400 - a traceback adds nothing
             answer = Answer(OUT_OF_RESOURCES, "no room to store")
         refusal = Refused(answer)
         log.warning(
@@ -99,17 +100,18 @@ class Spool:
         )
         return answer
 
-    def index_again(self) -> int:
-        """At start: record blobs that are durable but not recorded, because power failed in between.
+    def recover_unrecorded(self) -> int:
+        """Record blobs that are durable but not recorded, because the power failed in between.
 
-        Their association was cut off as well, so that their series waits until it is sent again.
+        Call it at start. The association of such a blob was interrupted as well, so its series waits until it
+        is sent again.
 
-        A power cut takes from the record what was written last, and nothing before it: whatever is lost
-        was put after the instance that is now the last one, or not long before, since an instance is
-        recorded within a minute of being put. So blobs older than that are left alone, however many.
+        A power failure takes from the record what was written last. An instance is recorded within a minute
+        after its blob was stored. Therefore a lost instance is not much older than the last one on record,
+        and older blobs are not looked at.
 
         Returns:
-            How many there were.
+            The number of instances recorded.
         """
         last = self.ledger.last_received_at()
         since = 0 if last is None else last.timestamp() - _MARGIN_S
@@ -117,12 +119,12 @@ class Spool:
         facts = AssociationFacts(f"lost-{now:%Y%m%d%H%M%S}", "", "", "", now)
         count = 0
         blobs = self._store.blobs(since=since)
-        while digests := list(itertools.islice(blobs, _AT_ONCE)):
+        while digests := list(itertools.islice(blobs, _BATCH)):
             for digest in self.ledger.unrecorded(digests):
                 try:
                     arrival = read_stored_arrival(self._store.blob_path(digest), facts)
                 except NotReadable as error:
-                    log.error("stored instance cannot be read", digest=digest, error=error)  # noqa: TRY400 - the error says it all
+                    log.error("stored_instance_unreadable", digest=digest, error=error)  # noqa: TRY400 - a traceback adds nothing
                     continue
                 count += self.ledger.add_lost(arrival.evolve(digest=digest))
         return count
@@ -138,7 +140,7 @@ class Spool:
         if not is_valid_uid(request.sop_instance_uid):
             raise NotReadable("SOP Instance UID is invalid")
         if request.data is None:
-            raise OutOfResources("no memory left for what is being received")
+            raise OutOfResources("no memory left for the data set")
         if self._store.free_bytes() - len(request.data) < self._min_free_bytes:
             raise OutOfResources(f"less than {self._min_free_bytes} bytes would be free")
         arrival = read_arrival(request.data, request.transfer_syntax_uid, facts)
@@ -153,7 +155,7 @@ class Spool:
         crash_points.reach("instance-recorded", arrival.study_instance_uid)
 
     def _keep(self, blob: Blob, arrival: Arrival) -> None:
-        """Store and record; until then the version with which it has to be compared may change."""
+        """Store and record. The known version may change meanwhile, and is then compared again."""
 
         def keep_bytes() -> None:
             if not self._store.has_blob(blob.digest):
@@ -170,7 +172,7 @@ class Spool:
             arrival = arrival.evolve(replaces=known)
 
     def _shows_the_same(self, known: str, new: str) -> bool:
-        """Whether new bytes show the same image as known ones, or those were removed by age."""
+        """Whether new bytes show the same image as known bytes, or retention has removed the known ones."""
         try:
             return not self._store.has_blob(known) or self._same_image(
                 self._store.blob_path(known), self._store.blob_path(new)

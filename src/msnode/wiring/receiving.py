@@ -44,7 +44,7 @@ def make_receiver(
         min_free_bytes=receive.min_free_mb * 2**20,
         also_accept=sop_class_uids(receive.also_accept),
     )
-    lost = spool.index_again()
+    lost = spool.recover_unrecorded()
     if lost:
         log.warning("instances recorded again", count=lost)
     limits = Limits(

@@ -214,9 +214,9 @@ def test_bytes_without_a_record_are_recorded_at_the_next_start(spool, ledger, im
     one = spool()
     one.receive(request(image), FACTS)
     (arrival,) = ledger.arrivals
-    assert one.index_again() == 0
+    assert one.recover_unrecorded() == 0
     ledger.arrivals.clear()
-    assert one.index_again() == 1
+    assert one.recover_unrecorded() == 1
     (again,) = ledger.arrivals
     assert again.association_id.startswith("lost-")
     same = {"association_id", "received_at"}
@@ -233,7 +233,7 @@ def test_only_bytes_from_about_the_last_record_on_are_looked_at(spool, ledger, i
     old, lost, last = ledger.arrivals
     os.utime(store.blob_path(old.digest), times=2 * (last.received_at.timestamp() - 7200,))
     ledger.arrivals[:] = [last]
-    assert one.index_again() == 1
+    assert one.recover_unrecorded() == 1
     assert {a.digest for a in ledger.arrivals} == {last.digest, lost.digest}
 
 
@@ -244,4 +244,4 @@ def test_damaged_bytes_without_a_record_do_not_keep_the_node_from_starting(
     one.receive(request(image), FACTS)
     ledger.arrivals.clear()
     store.blob_path("ab" * 32).write_bytes(b"damaged")
-    assert one.index_again() == 1
+    assert one.recover_unrecorded() == 1
