@@ -15,7 +15,7 @@ from msnode.demo import node, pacs
 from msnode.demo.patient import study_uid, write_series
 from msnode.demo.phantom import Phantom
 from msnode.demo.processes import environment, free_port, running, wait_until_ready
-from msnode.dicom.association import DicomAddress
+from msnode.dicom.connection import DicomAddress
 from msnode.domain.imaging import Grid, Volume
 from msnode.errors import PeerUnreachable, ProcessDied, Transient
 from support.environment import peer

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from pydicom.uid import MRImageStorage
 
 from msnode.deliver import dicom
-from msnode.deliver.destination import RetryPolicy
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination
 from msnode.deliver.dicomweb import DicomWebDestination
-from msnode.dicom.association import DicomAddress
+from msnode.deliver.retry import RetryPolicy
 from msnode.dicom.commitment import Reference, Report, Request
+from msnode.dicom.connection import DicomAddress
 from msnode.domain.arrivals import Arrival
 from msnode.receive.ledger import MemoryLedger
 from msnode.receive.scp import Receiver

@@ -1,14 +1,12 @@
 """Results to the PACS and to a second implementation, and to peers that are not as they should be."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 from pydicom import dcmread
 from pynetdicom.dsutils import split_dataset
 
 from msnode.deliver.destination import Outcome, ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination
-from msnode.dicom.association import DicomAddress
+from msnode.dicom.connection import DicomAddress
 from msnode.encode import encode_seg, to_bytes
 from msnode.errors import AssociationRejected, PeerUnreachable
 from support import peers
@@ -70,8 +68,8 @@ def test_dcmtk_receives_the_data_sets_byte_for_byte(storescp, results):
 def test_a_destination_that_is_down(tmp_path, results):
     with peers.storescp(tmp_path) as gone:
         port = gone.port
-    with ThreadPoolExecutor(1) as pool, pytest.raises(PeerUnreachable, match="no connection"):
-        pool.submit(_destination(port, "STORESCP").send, results).result(timeout=60)
+    with pytest.raises(PeerUnreachable, match="no connection"):
+        peers.in_time(lambda: _destination(port, "STORESCP").send(results))
 
 
 def test_a_destination_under_another_name(results):

@@ -197,8 +197,8 @@ def test_bytes_that_were_stored_but_not_recorded_are_recorded_at_the_next_start(
         own_postgres.stop()
         assert sender.store(*instances[1]) == OUT_OF_RESOURCES
         own_postgres.start()
-    assert one.spool.index_again() == 1
-    assert one.spool.index_again() == 0
+    assert one.spool.recover_unrecorded() == 1
+    assert one.spool.recover_unrecorded() == 0
     assert len(one.recorded(study)) == 2
 
 
@@ -212,7 +212,7 @@ def test_blobs_from_long_before_the_last_record_are_not_looked_at(
         tx.execute(schema.instance.delete().where(schema.instance.c.id < 3))
     for path in (tmp_path / "store" / "blobs").glob("??/*"):
         os.utime(path, times=(0, 0))
-    assert one.spool.index_again() == 0
+    assert one.spool.recover_unrecorded() == 0
     with one.database.write() as tx:
         tx.execute(schema.instance.delete())
-    assert one.spool.index_again() == 3, "where nothing is recorded all of them are"
+    assert one.spool.recover_unrecorded() == 3, "where nothing is recorded all of them are"

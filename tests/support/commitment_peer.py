@@ -12,8 +12,8 @@ from pynetdicom.association import Association
 
 from msnode.deliver.dicom import CONTEXT_OF_KIND
 from msnode.dicom import commitment
-from msnode.dicom.association import COMMITMENT, FIND, VERIFICATION, Context
 from msnode.dicom.commitment import Reference, Report, Request
+from msnode.dicom.contexts import COMMITMENT, FIND, VERIFICATION, Context
 from support.peers import answering_scp
 
 _N_ACTION_RSP = "N_ACTION_RSP"

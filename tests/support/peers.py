@@ -9,16 +9,20 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from pynetdicom import AE, evt
 
 from support.environment import peer
+
+Result = TypeVar("Result")
 
 _START_S = 60
 _POLL_S = 0.03
@@ -46,6 +50,24 @@ def wait_until(
                 nobody.recv(1)
             except TimeoutError:
                 continue
+
+
+def in_time(call: Callable[[], Result], *, timeout_s: float = 60) -> Result:
+    """The result of `call`, or its error; an AssertionError if it has not ended after `timeout_s`.
+
+    The limit is many times what the call should take: it tells an end from none, never fast from slow.
+    """
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    assert wait([done], timeout=timeout_s).done, f"not ended after {timeout_s} s"
+    return done.result()
 
 
 def listens(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where results go: one module a type of destination, one line a type in the registry."""
+"""Sends results: one module for each type of destination, one line for each in the registry."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ DESTINATION_TYPES: Mapping[str, Callable[..., Destination]] = {
     "dicomweb": DicomWebDestination,
     "folder": FolderDestination,
 }
-"""`type` in the configuration → class; each takes `name`, `objects` and what it needs to reach its place."""
+"""`type` in the configuration → class. Each takes `name`, `objects` and what it needs to connect."""

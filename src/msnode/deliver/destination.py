@@ -1,21 +1,24 @@
-"""What a destination is to the rest of the node: a name, the kinds it takes, and `send`."""
+"""What the rest of the node knows of a destination: its name, the kinds it takes, sending and verifying."""
 
 from __future__ import annotations
 
 import enum
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from msnode.dicom.association import Context
+from msnode.dicom.contexts import Context
 from msnode.errors import DeliveryRefused, OutOfResources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from msnode.dicom.association import Found, Response
+    from msnode.dicom.commitment import Request, TakeReport
 
 
 class Outcome(enum.StrEnum):
@@ -26,17 +29,17 @@ class Outcome(enum.StrEnum):
     ALREADY_THERE = "already_there"
     TRY_LATER = "try_later"
     UNCLEAR = "unclear"
-    """A failure that may pass or not: worth another try a few times."""
+    """The failure may be temporary: a few more tries are worthwhile."""
     REFUSED = "refused"
 
     @property
     def is_delivered(self) -> bool:
-        """The destination has the object."""
+        """Whether the destination has the object."""
         return self in {Outcome.STORED, Outcome.STORED_WITH_WARNING, Outcome.ALREADY_THERE}
 
     @property
     def is_final(self) -> bool:
-        """Another try would change nothing."""
+        """Whether another try is pointless."""
         return self not in {Outcome.TRY_LATER, Outcome.UNCLEAR}
 
 
@@ -46,7 +49,7 @@ class ResultObject:
 
     Attributes:
         kind: of result object: "seg", "sr", …
-        path: the DICOM file; it is sent as it lies there.
+        path: the DICOM file, which is sent byte for byte.
     """
 
     kind: str
@@ -60,8 +63,8 @@ class ResultObject:
         """The object in `path`, described by its file meta information (PS3.10 7.1).
 
         Raises:
-            DeliveryRefused: it is no DICOM file.
-            OutOfResources: the file is not there, or cannot be read now.
+            DeliveryRefused: not a DICOM file.
+            OutOfResources: the file is missing, or cannot be read now.
         """
         try:
             meta = pydicom.filereader.read_file_meta_info(path)
@@ -79,7 +82,7 @@ class ResultObject:
 
     @property
     def context(self) -> Context:
-        """What a peer must accept to be given this object."""
+        """The presentation context that a peer must accept to receive this object."""
         return Context(self.sop_class_uid, self.transfer_syntax_uid)
 
 
@@ -88,10 +91,10 @@ class SendResult:
     """What a destination did with one object.
 
     Attributes:
-        status: the DIMSE or HTTP status; None where none was received.
+        status: the DIMSE or HTTP status; None if none was received.
         text: what the status or the refusal means, in our words.
-        comment: what the destination itself said. It may hold anything, names too: for the record
-            and the screen of an administrator, never for a log.
+        comment: the destination's own words. They may hold anything, names too: they belong in the record
+            and on an administrator's screen, never in a log.
     """
 
     sop_instance_uid: str
@@ -102,7 +105,7 @@ class SendResult:
 
 
 class Destination(Protocol):
-    """A place that results are sent to."""
+    """Receives results."""
 
     @property
     def name(self) -> str:
@@ -110,84 +113,81 @@ class Destination(Protocol):
         ...
 
     def takes(self, kind: str) -> bool:
-        """Whether it is to be given objects of this kind."""
+        """Whether objects of this kind are to be sent to it."""
         ...
 
     def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
-        """Send the objects, one result each in the same order; never one without a result.
+        """Send the objects.
 
         Args:
-            objects: what is still to be sent; each of a kind that it takes.
+            objects: what is still to be sent; each of a kind that the destination takes.
+
+        Returns:
+            One result for each object, in the same order.
 
         Raises:
-            Transient: nothing could be sent (`PeerUnreachable`, `AssociationRejected`). A peer that goes
-                away in the middle raises nothing: what it had not stored is `TRY_LATER`.
+            Transient: nothing could be sent (`PeerUnreachable`, `AssociationRejected`). If the connection is
+                lost later, nothing is raised and the objects not yet stored are `TRY_LATER`.
         """
         ...
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When to try again: delays grow by `factor` from `first_s` to `max_s`, at most `limit` tries.
+class VerificationSession(Protocol):
+    """An open connection to a destination, to ask whether it keeps what it was sent.
 
-    The defaults go on for about a day and a quarter: a peer that is down over night is not given up.
-
-    Attributes:
-        answers: how often a destination may itself answer what is unclear, or no, before that is final.
+    Raises:
+        PeerUnreachable: from every question, if the connection was lost or no answer came.
     """
 
-    first_s: float = 5.0
-    factor: float = 2.0
-    max_s: float = 900.0
-    limit: int = 120
-    answers: int = 3
+    @property
+    def commits(self) -> bool:
+        """Whether the destination takes commitment requests."""
+        ...
 
-    def delay(self, attempt: int, key: str) -> float | None:
-        """Seconds to wait after try number `attempt` (from 1) failed; None where that was the last.
+    @property
+    def finds(self) -> bool:
+        """Whether the destination can be asked what it has."""
+        ...
+
+    @property
+    def asks_by(self) -> str:
+        """The name of the service that `find` uses, for people."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """How long the destination may take to report on a commitment request, seconds."""
+        ...
+
+    def request(self, request: Request) -> Response:
+        """Ask for safekeeping of objects (PS3.4 J.3.2).
+
+        The report comes later, over this connection or over one that the destination opens.
+        """
+        ...
+
+    def linger(self, answered: Callable[[], bool]) -> None:
+        """Wait a moment for a report over this connection, at most until `answered` returns true."""
+        ...
+
+    def find(
+        self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
+    ) -> Found:
+        """Which of the instances the destination has; the answer may name others too."""
+        ...
+
+
+class VerifiableDestination(Protocol):
+    """A destination that can be asked whether it keeps what it was sent."""
+
+    def open_session(self, take_report: TakeReport) -> AbstractContextManager[VerificationSession]:
+        """A session with the destination.
 
         Args:
-            attempt: the try that failed.
-            key: what is tried. It moves the delay by up to a tenth, always equally for one key and
-                attempt, so that what failed together does not come back together.
+            take_report: called, in another thread, with each report that comes over this session.
+
+        Raises:
+            PeerUnreachable: there is no connection.
+            AssociationRejected: the destination refused the association.
         """
-        if attempt >= self.limit:
-            return None
-        grown = self.first_s
-        for _ in range(attempt - 1):
-            grown *= self.factor
-            if grown >= self.max_s:
-                break
-        digest = hashlib.sha256(f"{key}/{attempt}".encode()).digest()
-        shift = int.from_bytes(digest[:4]) / 2**32 * 0.2 - 0.1
-        return min(grown, self.max_s) * (1 + shift)
-
-
-@dataclass
-class FakeDestination:
-    """A destination that answers what a test wants, and remembers what it was sent.
-
-    Attributes:
-        objects: the kinds it takes.
-        outcomes: SOP Instance UID → outcome; others are stored.
-        failure: raised by `send` where set.
-        sent: the UIDs of each call.
-    """
-
-    name: str = "fake"
-    objects: frozenset[str] = frozenset({"seg", "sr", "overlay"})
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    failure: Exception | None = None
-    sent: list[tuple[str, ...]] = field(default_factory=list)
-
-    def takes(self, kind: str) -> bool:
-        """Whether `kind` is among `objects`."""
-        return kind in self.objects
-
-    def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
-        """Remember the objects and answer as told."""
-        if self.failure is not None:
-            raise self.failure
-        self.sent.append(tuple(o.sop_instance_uid for o in objects))
-        return tuple(
-            SendResult(uid, self.outcomes.get(uid, Outcome.STORED), None, "fake") for uid in self.sent[-1]
-        )
+        ...

@@ -1,4 +1,4 @@
-"""C-STORE to a DICOM peer (PS3.4 Annex B), and asking it whether it keeps the objects (Annexes C and J)."""
+"""A DICOM peer: C-STORE (PS3.4 Annex B), and verification by commitment or C-FIND (Annexes J and C)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ from pydicom.uid import (
 
 from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
-from msnode.dicom.association import COMMITMENT, FIND, Context, EchoResult, echo, open_association
+from msnode.dicom.association import EchoResult, echo, open_association
+from msnode.dicom.contexts import COMMITMENT, FIND, Context
+from msnode.dicom.uids import LABEL_MAP_STORAGE
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from msnode.deliver.destination import ResultObject
-    from msnode.dicom.association import Answer, DicomAddress, Found, OpenAssociation
+    from msnode.dicom.association import Found, OpenAssociation, Response
     from msnode.dicom.commitment import Report, Request, TakeReport
+    from msnode.dicom.connection import DicomAddress
 
 log = structlog.get_logger()
 
@@ -46,10 +49,10 @@ CONTEXT_OF_KIND: Mapping[str, Context] = {
     "sr-comprehensive": Context(ComprehensiveSRStorage, ExplicitVRLittleEndian),
     "sr-enhanced": Context(EnhancedSRStorage, ExplicitVRLittleEndian),
 }
-"""What each kind of result is written as; `DicomDestination.echo` asks a peer about these."""
+"""The presentation context of each kind of result. `DicomDestination.echo` proposes them to a peer."""
 
-LABEL_MAP = Context("1.2.840.10008.5.1.4.1.1.66.7", RLELossless)
-"""What "seg" is written as where the site wants a label map: Label Map Segmentation (supplement 243)."""
+LABEL_MAP = Context(LABEL_MAP_STORAGE, RLELossless)
+"""The context of "seg" if the site wants a label map (supplement 243)."""
 
 _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (
     (0x0000, 0x0000, Outcome.STORED, "stored"),
@@ -68,7 +71,7 @@ _STATUSES: tuple[tuple[int, int, Outcome, str], ...] = (
     (0xB007, 0xB007, Outcome.STORED_WITH_WARNING, "stored, data set does not match SOP class"),
     (0xB000, 0xBFFF, Outcome.STORED_WITH_WARNING, "stored with a warning"),
 )
-"""First and last status, what it means for the object, and in words (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+"""First and last status, outcome for the object, description (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
 _CONFIRMS_NOTHING = (
     'it offers neither storage commitment nor C-FIND: enable one of them there, or set verify = "none"'
@@ -79,10 +82,10 @@ _POLL_S = 0.2
 
 
 def outcome_of(status: int) -> tuple[Outcome, str]:
-    """What a C-STORE status, or a Failure Reason of STOW-RS, means for the object, and in words.
+    """Outcome for the object, and description, of a C-STORE status or a Failure Reason of STOW-RS.
 
-    Many archives answer 0xCxxx, "cannot understand", while their database is busy; a status that no
-    table knows may mean the same.
+    Many archives answer 0xCxxx, "cannot understand", while their database is busy. An unknown status may mean
+    the same.
     """
     for first, last, outcome, text in _STATUSES:
         if first <= status <= last:
@@ -95,9 +98,9 @@ class DestinationEcho(EchoResult):
     """What a destination answered to a verification.
 
     Attributes:
-        confirms_by: how it will be asked to confirm objects: "commitment", "find", "none" where the site
-            asks for nothing; None where it offers nothing of it.
-        advice: what would be right where that is not what the configuration says; else empty.
+        confirms_by: how it will be asked to confirm objects: "commitment", "find", or "none" if the site
+            does not want that; None if it offers neither.
+        advice: how to change the configuration, if `confirms_by` is not what it says; else empty.
     """
 
     confirms_by: str | None = "none"
@@ -106,15 +109,15 @@ class DestinationEcho(EchoResult):
 
 @dataclass(frozen=True)
 class DicomDestination:
-    """A storage SCP.
+    """A storage SCP of the site.
 
     Attributes:
         name: its name in the configuration.
-        objects: the kinds it takes.
+        objects: the kinds that it takes.
         address: where it listens.
-        calling_ae: the AE title that the node calls itself.
-        verify: how it is to confirm objects.
-        commitment_deadline_s: how long it may take to report on a commitment request.
+        calling_ae: the node's AE title.
+        verify: how it is asked to confirm objects.
+        commitment_deadline_s: how long it may take to report on a commitment request, seconds.
         label_map: whether "seg" is a label map.
     """
 
@@ -133,8 +136,7 @@ class DicomDestination:
     def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
         """Store all objects over one association; see `Destination.send`.
 
-        An object whose presentation context the peer does not accept is refused by itself; the
-        others are stored.
+        If the peer does not accept an object's presentation context, that object alone is refused.
 
         Raises:
             PeerUnreachable: no association could be opened.
@@ -145,7 +147,7 @@ class DicomDestination:
             results = tuple(self._send_all(association, objects))
         for result in results:
             log.info(
-                "object sent",
+                "object_sent",
                 destination=self.name,
                 sop_instance_uid=result.sop_instance_uid,
                 outcome=result.outcome.value,
@@ -173,8 +175,8 @@ class DicomDestination:
         return results
 
     @contextmanager
-    def line(self, take_report: TakeReport) -> Iterator[DicomLine]:
-        """An association to ask it over; see `Verifiable.line`.
+    def open_session(self, take_report: TakeReport) -> Iterator[DicomVerificationSession]:
+        """An association for verification; see `VerifiableDestination.open_session`.
 
         Raises:
             PeerUnreachable: no association could be opened.
@@ -190,10 +192,10 @@ class DicomDestination:
         with open_association(
             self.address, self.calling_ae, [COMMITMENT, FIND], take_report=take
         ) as association:
-            yield DicomLine(association, self.commitment_deadline_s, reported)
+            yield DicomVerificationSession(association, self.commitment_deadline_s, reported)
 
     def echo(self) -> DestinationEcho:
-        """Verify the peer; ask it which of the kinds in `objects` it would take, and how it confirms them.
+        """Verify the peer (C-ECHO), and find out which kinds it would take and how it would confirm them.
 
         Raises:
             PeerUnreachable: no association could be opened.
@@ -222,8 +224,8 @@ class DicomDestination:
 
 
 @dataclass(frozen=True)
-class DicomLine:
-    """An association for storage commitment and C-FIND; see `Line`."""
+class DicomVerificationSession:
+    """An association for storage commitment and C-FIND; see `VerificationSession`."""
 
     association: OpenAssociation
     deadline_s: float
@@ -232,20 +234,20 @@ class DicomLine:
 
     @property
     def commits(self) -> bool:
-        """Whether it takes commitment requests."""
+        """Whether the peer accepts storage commitment."""
         return self.association.accepts(COMMITMENT)
 
     @property
     def finds(self) -> bool:
-        """Whether it takes C-FIND at the study root."""
+        """Whether the peer accepts C-FIND at the study root."""
         return self.association.accepts(FIND)
 
-    def request(self, request: Request) -> Answer:
-        """N-ACTION; see `Line.request`."""
+    def request(self, request: Request) -> Response:
+        """N-ACTION; see `VerificationSession.request`."""
         return self.association.request_commitment(request)
 
     def linger(self, answered: Callable[[], bool]) -> None:
-        """Keep the association open a moment: many archives report over it, at once."""
+        """Keep the association open a moment: many archives report over it at once."""
         end = time.monotonic() + _LINGER_S
         while not self.reported.wait(_POLL_S) and not answered() and time.monotonic() < end:
             pass
@@ -253,11 +255,11 @@ class DicomLine:
     def find(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
     ) -> Found:
-        """C-FIND of all instances of the series; see `Line.find`."""
+        """C-FIND of all instances of the series; see `VerificationSession.find`."""
         del sop_instance_uids
         return self.association.find(study_instance_uid, series_instance_uid)
 
 
-def _result(sent: ResultObject, answer: Answer) -> SendResult:
+def _result(sent: ResultObject, answer: Response) -> SendResult:
     outcome, text = outcome_of(answer.status)
     return SendResult(sent.sop_instance_uid, outcome, answer.status, text, answer.comment)

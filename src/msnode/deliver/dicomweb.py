@@ -1,4 +1,4 @@
-"""STOW-RS to a DICOMweb origin server (PS3.18 10.5), and QIDO-RS to ask whether it has the objects (10.6)."""
+"""A DICOMweb server: STOW-RS (PS3.18 10.5), and verification by QIDO-RS (PS3.18 10.6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import urllib3
 from msnode import crash_points
 from msnode.deliver.destination import Outcome, SendResult
 from msnode.deliver.dicom import outcome_of
-from msnode.dicom.association import Answer, Found
+from msnode.dicom.association import Found, Response
 from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 _JSON = "application/dicom+json"
 _CONNECT_S = 5.0
 _ANSWER_S = 120.0
-"""As long as for one C-STORE: a busy archive may take its time."""
+"""As for one C-STORE: a busy archive may take this long."""
 
 _OK, _ACCEPTED, _NO_CONTENT, _NOT_FOUND, _CONFLICT = 200, 202, 204, 404, 409
 _REDIRECTS = range(300, 400)
@@ -52,12 +52,12 @@ _FAILED_SOP_SEQUENCE, _REFERENCED_SOP_SEQUENCE = "00081198", "00081199"
 
 @dataclass(frozen=True)
 class DicomWebDestination:
-    """An origin server that takes STOW-RS.
+    """An origin server that accepts STOW-RS.
 
     Attributes:
         name: its name in the configuration.
-        objects: the kinds it takes.
-        url: root of its services, without `/studies`.
+        objects: the kinds that it takes.
+        url: base URL of its services, without `/studies`.
     """
 
     name: str
@@ -69,7 +69,7 @@ class DicomWebDestination:
         return kind in self.objects
 
     def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
-        """Store each object by a request of its own, its file byte for byte; see `Destination.send`."""
+        """Send the file of each object byte for byte, in a request of its own; see `Destination.send`."""
         results = []
         lost: PeerUnreachable | None = None
         with _pool() as pool:
@@ -84,7 +84,7 @@ class DicomWebDestination:
                     crash_points.reach("object-sent", each.sop_instance_uid)
                 results.append(result)
                 log.info(
-                    "object sent", destination=self.name, sop_instance_uid=each.sop_instance_uid,
+                    "object_sent", destination=self.name, sop_instance_uid=each.sop_instance_uid,
                     outcome=result.outcome.value, status=result.status,
                 )  # fmt: skip
         return tuple(results)
@@ -105,11 +105,11 @@ class DicomWebDestination:
         return _result(each.sop_instance_uid, status, answer)
 
     @contextmanager
-    def line(self, take_report: TakeReport) -> Iterator[WebLine]:
-        """A line for QIDO-RS; see `Verifiable.line`."""
+    def open_session(self, take_report: TakeReport) -> Iterator[WebVerificationSession]:
+        """A session for QIDO-RS; see `VerifiableDestination.open_session`."""
         del take_report  # there is no storage commitment over the web
         with _pool() as pool:
-            yield WebLine(pool, self._root)
+            yield WebVerificationSession(pool, self._root)
 
     @property
     def _root(self) -> str:
@@ -117,8 +117,8 @@ class DicomWebDestination:
 
 
 @dataclass(frozen=True)
-class WebLine:
-    """A line that can be asked what the server has, and takes no commitment request; see `Line`."""
+class WebVerificationSession:
+    """Asks by QIDO-RS what the server has; there is no storage commitment. See `VerificationSession`."""
 
     pool: urllib3.PoolManager
     root: str
@@ -127,21 +127,21 @@ class WebLine:
     asks_by: str = "QIDO-RS"
     deadline_s: float = 0
 
-    def request(self, request: Request) -> Answer:
-        """Never called: the line does not commit."""
+    def request(self, request: Request) -> Response:
+        """Never called, because `commits` is false."""
         raise NotImplementedError(request.transaction_uid)
 
     def linger(self, answered: Callable[[], bool]) -> None:
-        """Never called: the line does not commit."""
+        """Never called, because `commits` is false."""
         raise NotImplementedError(answered)
 
     def find(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
     ) -> Found:
-        """Search for instances (PS3.18 10.6); see `Line.find`.
+        """Search for instances (PS3.18 10.6); see `VerificationSession.find`.
 
-        The series is asked for as a whole. A server may cut a long answer off, so that what is missing in
-        an answer that names something is asked for one by one.
+        The first request asks for the whole series. A server may truncate a long answer. If an answer names
+        some instances, each missing one is asked for by itself.
         """
         address = f"{self.root}/studies/{study_instance_uid}/series/{series_instance_uid}/instances"
         found = self._search(address)
@@ -177,10 +177,10 @@ def _ask(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, Any]:
-    """HTTP status, and what the answer's JSON holds; None where it is no JSON.
+    """HTTP status and decoded JSON of the answer; None for the latter if it is not JSON.
 
     Raises:
-        PeerUnreachable: there was no answer.
+        PeerUnreachable: no answer came.
     """
     try:
         response = pool.request(method, address, body=body, headers={"Accept": _JSON, **(headers or {})})
@@ -193,7 +193,7 @@ def _ask(
 
 
 def _result(uid: str, status: int, answer: Any) -> SendResult:
-    """What the server did with the one object that it was sent (PS3.18 10.5.3)."""
+    """The result of storing one object (PS3.18 10.5.3)."""
     if status in {_OK, _ACCEPTED, _CONFLICT}:
         failed = _item_of(answer, _FAILED_SOP_SEQUENCE, uid)
         if failed is not None:
@@ -209,7 +209,7 @@ def _result(uid: str, status: int, answer: Any) -> SendResult:
 
 
 def _meaning(status: int) -> tuple[Outcome, str]:
-    """What an HTTP status that stored nothing means for the object, and in words."""
+    """Outcome for the object, and description, of an HTTP status that stored nothing."""
     if status in _SERVER_ERRORS:
         return Outcome.TRY_LATER, f"server error (HTTP {status})"
     if status in _REDIRECTS:

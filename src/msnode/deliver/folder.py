@@ -1,15 +1,15 @@
-"""Results as files in a folder, for a site that picks them up from a share."""
+"""A folder, for a site that takes results from a share."""
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msnode.deliver.destination import Outcome, SendResult
+from msnode.dicom.header import is_valid_uid
 from msnode.errors import PeerUnreachable
 from msnode.store import fsync_directory
 
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
 
     from msnode.deliver.destination import ResultObject
 
-_UID = re.compile(r"[0-9.]{1,64}\Z")
-
 
 @dataclass(frozen=True)
 class FolderDestination:
-    """A folder that holds one file an object, named `<kind>-<SOP Instance UID>.dcm`.
+    """A folder with one file for each object, named `<kind>-<SOP Instance UID>.dcm`.
 
     Attributes:
         name: its name in the configuration.
-        objects: the kinds it takes.
-        folder: must exist: an absent one may be a share that is not mounted, and is never made.
+        objects: the kinds that it takes.
+        folder: must exist. It is never created: if it is missing, a share may not be mounted.
     """
 
     name: str
@@ -40,10 +38,10 @@ class FolderDestination:
         return kind in self.objects
 
     def send(self, objects: Sequence[ResultObject]) -> tuple[SendResult, ...]:
-        """Write each object; a reader of the folder sees a whole file or none. See `Destination.send`.
+        """Write each object atomically, so that readers see a whole file or none; see `Destination.send`.
 
         Raises:
-            PeerUnreachable: the folder is not there.
+            PeerUnreachable: the folder is missing.
         """
         if not self.folder.is_dir():
             raise PeerUnreachable(f"destination {self.name}: its folder is not there")
@@ -51,7 +49,7 @@ class FolderDestination:
 
     def _write(self, each: ResultObject) -> SendResult:
         uid = each.sop_instance_uid
-        if not _UID.match(uid):
+        if not is_valid_uid(uid):
             return SendResult(uid, Outcome.REFUSED, None, "not a UID")
         target = self.folder / f"{each.kind}-{uid}.dcm"
         try:
@@ -67,7 +65,7 @@ class FolderDestination:
 
 
 def _write_atomically(target: Path, content: bytes) -> None:
-    """Write beside the target, make durable, rename."""
+    """Write beside the target, make the bytes durable, then rename."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
     temporary = Path(name)
     try:
@@ -75,7 +73,7 @@ def _write_atomically(target: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that nobody else may read; a share is there to be read
+        temporary.chmod(0o644)  # mkstemp's files are private; those on a share are there to be read
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

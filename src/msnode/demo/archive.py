@@ -12,7 +12,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+from msnode.dicom import library_settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,8 +25,7 @@ _VERIFICATION = "1.2.840.10008.1.1"
 _SUCCESS = 0x0000
 _CANNOT_STORE = 0xA700
 
-_config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient data
-_config.LOG_RESPONSE_IDENTIFIERS = False
+library_settings.configure_pynetdicom()
 
 
 class Archive:

@@ -19,7 +19,8 @@ from msnode.demo.processes import (
     running,
     wait_until_ready,
 )
-from msnode.dicom.association import DicomAddress, echo
+from msnode.dicom.association import echo
+from msnode.dicom.connection import DicomAddress
 from msnode.errors import PeerUnreachable, ProcessDied, Transient
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from pydicom.errors import InvalidDicomError
 
 from msnode.demo import archive
 from msnode.demo.processes import LOOPBACK, free_port, running, wait_until_ready
-from msnode.dicom.association import DicomAddress, echo
+from msnode.dicom.association import echo
+from msnode.dicom.connection import DicomAddress
 from msnode.errors import PeerUnreachable, Transient
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from msnode.dicom.association import Context, DicomAddress, open_association
+from msnode.dicom.association import open_association
+from msnode.dicom.connection import DicomAddress
+from msnode.dicom.contexts import Context
 from msnode.errors import Transient
 
 _CALLING_AE = "DEMOSCANNER"

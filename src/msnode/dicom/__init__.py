@@ -1,1 +1,1 @@
-"""What several rooms need of DICOM: associations, storage commitment, headers, planes, UIDs."""
+"""DICOM for several rooms: associations, storage commitment, headers, planes, UIDs."""

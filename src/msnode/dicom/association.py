@@ -1,93 +1,47 @@
 """Associations that the node opens to a peer (PS3.8 7.1), with pynetdicom's outcomes as msnode errors.
 
-Nothing of pynetdicom leaves this module. Each proposed presentation context names one SOP class and
-one transfer syntax, so that a peer answers every pair by itself. Securing a connection concerns the
-address and `_request` alone: callers pass neither certificates nor sockets.
+Callers see nothing of pynetdicom. Each proposed presentation context names one SOP class and one transfer
+syntax, so that a peer answers for every pair. Whatever secures a connection concerns `connection` alone:
+callers pass neither certificates nor sockets.
 """
 
 from __future__ import annotations
 
-import socket
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
-from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, build_role, evt
+from pynetdicom import build_context, build_role, evt
 
 from msnode.dicom import commitment
-from msnode.dicom.commitment import ReportServer
-from msnode.errors import AssociationRejected, PeerUnreachable
+from msnode.dicom.connection import ANSWER_S, Connector
+from msnode.dicom.contexts import FIND, VERIFICATION, Context
+from msnode.dicom.report_server import ReportServer
+from msnode.errors import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pynetdicom.association import Association
-    from pynetdicom.transport import AssociationSocket
 
     from msnode.dicom.commitment import TakeReport
+    from msnode.dicom.connection import DicomAddress
 
-_config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient data
-_config.LOG_RESPONSE_IDENTIFIERS = False
-_config.STORE_SEND_CHUNKED_DATASET = True  # send a file's data set as it lies there, without decoding it
-
-_CONNECT_S = 5.0
-_NEGOTIATE_S = 15.0
-_ANSWER_S = 120.0
-"""A busy archive may take long to answer one C-STORE."""
-_STALL_S = 60.0
-"""How long one write may wait for a peer that has stopped reading."""
-_REJECTED_TRANSIENT = 2
-"""PS3.8 Table 9-21, result."""
 _PENDING = frozenset({0xFF00, 0xFF01})
 """More matches follow (PS3.4 Table C.4-1)."""
 
 
 @dataclass(frozen=True)
-class DicomAddress:
-    """Where a peer listens, and the AE title to call it by (PS3.8 9.3.2, called AE title)."""
-
-    ae_title: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.ae_title} at {self.host}:{self.port}"
-
-
-_YOUNGER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
-"""Names of SOP classes that pydicom's dictionary does not know yet."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """One SOP class in one transfer syntax, both as UIDs."""
-
-    sop_class_uid: str
-    transfer_syntax_uid: str
-
-    def __str__(self) -> str:
-        sop_class = _YOUNGER_CLASSES.get(self.sop_class_uid, UID(self.sop_class_uid).name)
-        return f"{sop_class} in {UID(self.transfer_syntax_uid).name}"
-
-
-VERIFICATION = Context("1.2.840.10008.1.1", ImplicitVRLittleEndian)
-COMMITMENT = Context(commitment.SOP_CLASS_UID, ImplicitVRLittleEndian)
-FIND = Context("1.2.840.10008.5.1.4.1.2.2.1", ImplicitVRLittleEndian)
-"""Study Root Query/Retrieve Information Model - FIND."""
-
-
-@dataclass(frozen=True)
-class Answer:
+class Response:
     """The response to one request (PS3.7 9.1).
 
     Attributes:
-        status: (0000,0900).
-        comment: (0000,0902) in the peer's own words. It may hold anything, names too: for the record
-            and the screen of an administrator, never for a log.
+        status: Status (0000,0900).
+        comment: Error Comment (0000,0902) in the peer's own words. It may hold anything, names too: it
+            belongs in the record and on an administrator's screen, never in a log.
     """
 
     status: int
@@ -96,11 +50,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Found:
-    """What a peer has of what it was asked for.
+    """The answer to a query for instances.
 
     Attributes:
-        sop_instance_uids: the instances that it has.
-        failure: why the answer is not complete; empty where it is.
+        sop_instance_uids: the instances that the peer has.
+        failure: why the answer is incomplete; empty if it is complete.
     """
 
     sop_instance_uids: frozenset[str] = frozenset()
@@ -109,12 +63,12 @@ class Found:
 
 @dataclass(frozen=True)
 class EchoResult:
-    """What a peer answered to a verification.
+    """The result of verifying a peer.
 
     Attributes:
-        status: the C-ECHO status, 0 for success; None where the peer does not offer verification.
+        status: the C-ECHO status, 0 for success; None if the peer does not offer verification.
         refusals: contexts that were not accepted, each with the peer's reason.
-        elapsed_s: from the call to the answer, seconds.
+        elapsed_s: time from the call to the answer, seconds.
     """
 
     address: DicomAddress
@@ -138,7 +92,7 @@ class OpenAssociation:
         self._message_id = 0
 
     def accepts(self, context: Context) -> bool:
-        """Whether the peer takes this SOP class in this transfer syntax."""
+        """Whether the peer accepted this SOP class in this transfer syntax."""
         return context in self._accepted
 
     def refusals(self) -> dict[Context, str]:
@@ -150,42 +104,42 @@ class OpenAssociation:
             if c.context_id in reasons
         }
 
-    def echo(self) -> Answer:
+    def echo(self) -> Response:
         """C-ECHO (PS3.7 9.1.5).
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(lambda number: self._association.send_c_echo(msg_id=number))
+        return self._send(lambda number: self._association.send_c_echo(msg_id=number))
 
-    def store(self, path: Path) -> Answer:
-        """C-STORE (PS3.7 9.1.1) of a DICOM file whose context was accepted, its data set byte for byte.
-
-        Raises:
-            PeerUnreachable: the association was lost or the peer did not answer in time.
-        """
-        return self._answer(lambda number: self._association.send_c_store(path, msg_id=number))
-
-    def request_commitment(self, request: commitment.Request) -> Answer:
-        """N-ACTION of storage commitment, whose context was accepted (PS3.4 J.3.2).
+    def store(self, path: Path) -> Response:
+        """C-STORE (PS3.7 9.1.1) of a DICOM file, byte for byte. Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(
+        return self._send(lambda number: self._association.send_c_store(path, msg_id=number))
+
+    def request_commitment(self, request: commitment.Request) -> Response:
+        """N-ACTION of storage commitment (PS3.4 J.3.2). Its context must have been accepted.
+
+        Raises:
+            PeerUnreachable: the association was lost or the peer did not answer in time.
+        """
+        return self._send(
             lambda number: self._association.send_n_action(
                 commitment.action_information(request), commitment.REQUEST_ACTION,
                 commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
             )[0]
         )  # fmt: skip
 
-    def report_commitment(self, report: commitment.Report) -> Answer:
-        """N-EVENT-REPORT of storage commitment, whose context was accepted (PS3.4 J.3.3).
+    def report_commitment(self, report: commitment.Report) -> Response:
+        """N-EVENT-REPORT of storage commitment (PS3.4 J.3.3). Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
         """
-        return self._answer(
+        return self._send(
             lambda number: self._association.send_n_event_report(
                 commitment.event_information(report), report.event_type,
                 commitment.SOP_CLASS_UID, commitment.SOP_INSTANCE_UID, msg_id=number,
@@ -193,7 +147,7 @@ class OpenAssociation:
         )  # fmt: skip
 
     def find(self, study_instance_uid: str, series_instance_uid: str) -> Found:
-        """C-FIND (PS3.4 C.4.1), whose context was accepted, of the instances of one series.
+        """C-FIND (PS3.4 C.4.1) of the instances of one series. Its context must have been accepted.
 
         Raises:
             PeerUnreachable: the association was lost or the peer did not answer in time.
@@ -212,22 +166,22 @@ class OpenAssociation:
                     found.add(str(match.get("SOPInstanceUID", "")))
             return status
 
-        status = self._answer(ask).status
+        status = self._send(ask).status
         return Found(frozenset(found), f"C-FIND answered with status 0x{status:04X}" if status else "")
 
-    def _answer(self, send: Callable[[int], Dataset]) -> Answer:
+    def _send(self, send: Callable[[int], Dataset]) -> Response:
         self._message_id = self._message_id % 65535 + 1
         if self._reports is not None:
             self._reports.pause()
         try:
             response = send(self._message_id)
-        except RuntimeError:  # pynetdicom's way to say that it is no longer established
+        except RuntimeError:  # pynetdicom raises this if the association is no longer established
             response = Dataset()
         if "Status" not in response:
-            # pynetdicom may still count it as established, and a second request would wait in vain
+            # pynetdicom may still take it for established, and a second request would wait in vain
             self._association.abort()
-            raise PeerUnreachable(f"{self.address}: association lost, or no answer within {_ANSWER_S:.0f} s")
-        return Answer(int(response.Status), str(response.get("ErrorComment", "")))
+            raise PeerUnreachable(f"{self.address}: association lost, or no answer within {ANSWER_S:.0f} s")
+        return Response(int(response.Status), str(response.get("ErrorComment", "")))
 
 
 @contextmanager
@@ -239,37 +193,46 @@ def open_association(
     reporting: bool = False,
     take_report: TakeReport | None = None,
 ) -> Iterator[OpenAssociation]:
-    """An association with `address`, released at the end of the block; an error in the block just ends it.
+    """Open an association. It is released at the end of the block, or closed after an error in the block.
 
-    A peer that accepts none of the contexts gives an association that accepts nothing.
+    If the peer accepts none of the contexts, the association accepts nothing.
 
     Args:
         address: the peer.
         calling_ae: our AE title.
         contexts: what to propose, at most 128 (PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255).
-        reporting: be the SCP of storage commitment, to report to the peer (role selection, PS3.7 D.3.3.4).
-        take_report: what to do with a report that the peer sends over this association; it is called in
-            another thread.
+        reporting: whether to be the SCP of storage commitment, in order to report to the peer (role
+            selection, PS3.7 D.3.3.4).
+        take_report: takes each report that the peer sends over this association; called in another thread.
 
     Raises:
-        PeerUnreachable: no connection, or the peer closed it or fell silent during negotiation.
+        PeerUnreachable: no connection, or the peer closed it or did not answer during negotiation.
         AssociationRejected: the peer refused the association; the message gives its reason.
     """
-    entity = _Entity(ae_title=calling_ae)
+    connector = Connector(calling_ae)
     reports = None if take_report is None else ReportServer(take_report)
+    handlers: list[tuple[Any, Any]] = []
+    if reports is not None:
+        handlers.append((evt.EVT_CONN_OPEN, lambda event: reports.attach(event.assoc)))
+        handlers.append((evt.EVT_N_EVENT_REPORT, reports.answer))
     try:
-        association = _request(entity, address, contexts, reporting=reporting, reports=reports)
+        association = connector.request(
+            address,
+            [build_context(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts],
+            roles=[build_role(commitment.SOP_CLASS_UID, scp_role=True)] if reporting else [],
+            handlers=handlers,
+        )
         yield OpenAssociation(address, association, reports)
         if reports is not None:
             reports.close()
         if association.is_established:
             association.release()
     finally:
-        entity.hang_up()
+        connector.close()
 
 
 def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = ()) -> EchoResult:
-    """Verify that a peer answers (C-ECHO), and which of `contexts` it would take.
+    """Verify that a peer answers (C-ECHO), and find out which of `contexts` it accepts.
 
     Raises:
         PeerUnreachable: as `open_association`.
@@ -281,93 +244,3 @@ def echo(address: DicomAddress, calling_ae: str, contexts: Sequence[Context] = (
         status = association.echo().status if association.accepts(VERIFICATION) else None
         refusals = {c: reason for c, reason in association.refusals().items() if c != VERIFICATION}
         return EchoResult(address, status, refusals, time.monotonic() - begin)
-
-
-def _request(
-    entity: _Entity,
-    address: DicomAddress,
-    contexts: Sequence[Context],
-    *,
-    reporting: bool,
-    reports: ReportServer | None,
-) -> Association:
-    entity.connection_timeout = _CONNECT_S
-    entity.acse_timeout = _NEGOTIATE_S
-    entity.dimse_timeout = _ANSWER_S
-    entity.network_timeout = _ANSWER_S
-    proposed = [build_context(c.sop_class_uid, c.transfer_syntax_uid) for c in contexts]
-    roles: list[Any] = [build_role(commitment.SOP_CLASS_UID, scp_role=True)] if reporting else []
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, entity.tune), (evt.EVT_DATA_SENT, entity.quicken)]
-    if reports is not None:
-        handlers.append((evt.EVT_CONN_OPEN, lambda event: reports.attach(event.assoc)))
-        handlers.append((evt.EVT_N_EVENT_REPORT, reports.answer))
-    for host in _resolve(address):  # a name may have an address that nobody listens on
-        entity.hang_up()
-        association = entity.associate(
-            host,
-            address.port,
-            contexts=proposed,
-            ae_title=address.ae_title,
-            ext_neg=roles,
-            evt_handlers=handlers,
-        )
-        if association.is_established or association.rejected_contexts:
-            return association
-        answer = association.acceptor.primitive
-        if association.is_rejected and answer is not None:
-            kind = "for now" if answer.result == _REJECTED_TRANSIENT else "permanently"
-            raise AssociationRejected(
-                f"{address} refused the association {kind}: {answer.reason_str.lower()}"
-            )
-        if entity.connected:
-            raise PeerUnreachable(f"{address}: connected, but no association was accepted or refused")
-    raise PeerUnreachable(f"{address}: no connection")
-
-
-class _Entity(AE):
-    """An application entity that keeps hold of its socket, which pynetdicom forgets when something fails."""
-
-    connected = False
-    _connection: socket.socket | None = None
-
-    def _create_socket(self, *args: Any) -> AssociationSocket:
-        transport = super()._create_socket(*args)
-        self._connection = transport.socket
-        return transport
-
-    def tune(self, event: evt.Event) -> None:
-        """Send small PDUs at once, and let no write wait for ever on a peer that has stopped reading."""
-        self.connected = True
-        transport = event.assoc.dul.socket
-        if transport is not None and transport.socket is not None:
-            transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport.socket.settimeout(_STALL_S)
-
-    def quicken(self, event: evt.Event) -> None:
-        """Acknowledge what comes next at once, for what was just sent.
-
-        A peer that gathers small writes (Nagle's algorithm, Orthanc's default) sends the second half of
-        its answer after our acknowledgement, which the kernel holds back for 40 ms. The kernel forgets
-        the option at the next write.
-        """
-        transport = event.assoc.dul.socket
-        if transport is not None and transport.socket is not None:
-            with suppress(OSError):  # closed meanwhile: the next read will say so
-                transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-    def hang_up(self) -> None:
-        """Close the connection; pynetdicom's thread would wait for a misbehaving peer to do it."""
-        if self._connection is None:
-            return
-        with suppress(OSError):  # the peer was first
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
-
-
-def _resolve(address: DicomAddress) -> list[str]:
-    """Numeric addresses of the host; pynetdicom takes a name without a dot for IPv6."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise PeerUnreachable(f"{address}: host name not resolved ({error.strerror})") from None
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

@@ -1,28 +1,51 @@
 """Storage commitment, Push Model (PS3.4 Annex J): requests and reports as values, and as data sets.
 
-Two applications talk: the one that asks for safekeeping sends an N-ACTION with its request, the one that
-keeps the objects reports later by N-EVENT-REPORT, over this association or one that it opens itself.
+The node takes both roles. It asks its destinations to keep results (`services.confirm_storage`):
+
+    node (sender)             record               destination              node (receiver)
+      |-- request, PREPARED --->|                       |                          |
+      |------- N-ACTION: Transaction UID, objects ----->|                          |
+      |<------ N-ACTION response: 0x0000 ---------------|                          |
+      |-- REQUESTED, deadline ->|                       |                          |
+      |<- N-EVENT-REPORT on the same association ... ---|                          |
+      |                         |                       |-- ... or on one that the |
+      |                         |                       |   destination opens ---->|
+      |-- kept: committed ----->|<----------- kept: committed ---------------------|
+      |   failed: send again    |             failed: send again                   |
+      |
+      |  deadline passed without a report, or N-ACTION refused: C-FIND instead
+
+It answers peers that ask for safekeeping of images (`services.answer_commitments`):
+
+    peer                      node (receiver)             record             node (sender)
+      |-- N-ACTION ---------------->|                        |                     |
+      |                             |-- request, enqueued -->|                     |
+      |<-- N-ACTION response -------|                        |                     |
+      |                             |                        |<-- promise: which --|
+      |                             |                        |    bytes are there  |
+      |<------ N-EVENT-REPORT on an association that the node opens ---------------|
+      |------- N-EVENT-REPORT response: 0x0000 ----------------------------------->|
+      |                             |                        |<-- reported, or ----|
+      |                             |                        |    tried again later|
+
+In both cases the request is in the record before anything leaves the node, so that a process may end at any
+step.
 """
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
-from pydicom.uid import UID
-from pynetdicom.dimse_primitives import N_EVENT_REPORT
-from pynetdicom.service_class_n import StorageCommitmentServiceClass
+
+from msnode.dicom.header import integer, is_valid_uid, items, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pynetdicom.association import Association
-    from pynetdicom.events import Event
-
     TakeReport = Callable[["Report"], int]
-    """Takes a report of what somebody keeps; returns the status that answers it."""
+    """Takes a report and returns the status that answers it."""
 
 SOP_CLASS_UID = "1.2.840.10008.1.20.1"
 SOP_INSTANCE_UID = "1.2.840.10008.1.20.1.1"
@@ -58,7 +81,7 @@ def reason_text(reason: int) -> str:
 
 @dataclass(frozen=True, order=True)
 class Reference:
-    """One object, as a request or a report names it."""
+    """One object, as a request or a report names it (PS3.3 10.8, SOP Instance Reference)."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -66,7 +89,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody is asked to keep."""
+    """A request for safekeeping of objects."""
 
     transaction_uid: str
     instances: tuple[Reference, ...]
@@ -74,7 +97,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a request; an object that was asked for may be in neither list.
+    """The answer to a request. A requested object may be in neither list.
 
     Attributes:
         kept: objects whose safekeeping was accepted.
@@ -87,7 +110,7 @@ class Report:
 
     @property
     def event_type(self) -> int:
-        """What it is announced as."""
+        """The event type ID of its N-EVENT-REPORT (PS3.4 Table J.3-2)."""
         return SOME_FAILED if self.failed else ALL_KEPT
 
 
@@ -147,60 +170,6 @@ def read_report(event: Any) -> Report | int:
     return Report(transaction, tuple(each for each in kept if each not in failed), failed)
 
 
-class ReportServer:
-    """Answers the reports that come over an association that this side opened.
-
-    pynetdicom serves each in a thread of its own, which changes the state by which the association knows
-    whether it may be used: a release, or the next request, may then wait for ever, and an answer that
-    comes after the release breaks the connection. Here they leave that state alone, and `close` waits
-    for the one that is being answered.
-
-    Args:
-        take_report: what to do with a report.
-    """
-
-    def __init__(self, take_report: TakeReport) -> None:
-        self._take_report = take_report
-        self._serving = threading.Lock()
-        self._sending = threading.Lock()
-        self._closed = False
-
-    def attach(self, association: Association) -> None:
-        """Serve on this association from now on; before anything is sent over it."""
-        serve_others, send = association._serve_request, association.dimse.send_msg  # noqa: SLF001 - the seam
-
-        def serve(message: Any, context_id: int) -> None:
-            if not isinstance(message, N_EVENT_REPORT):
-                serve_others(message, context_id)
-                return
-            with self._serving:
-                context = association._accepted_cx.get(context_id)  # noqa: SLF001 - as pynetdicom does
-                if context is not None and not self._closed:
-                    StorageCommitmentServiceClass(association).SCP(message, context)
-
-        def send_whole(primitive: Any, context_id: int) -> None:
-            with self._sending:  # the fragments of two messages must not mix (PS3.8 E.2)
-                send(primitive, context_id)
-
-        association._serve_request = serve  # type: ignore[assignment,method-assign]  # noqa: SLF001
-        association.dimse.send_msg = send_whole  # type: ignore[method-assign]
-
-    def answer(self, event: Event) -> tuple[int, None]:
-        """Handle an N-EVENT-REPORT; where it cannot be read and this raises, pynetdicom answers 0x0110."""
-        report = read_report(event)
-        return (report if isinstance(report, int) else self._take_report(report)), None
-
-    def pause(self) -> None:
-        """Wait for a report that is being answered: few peers take a request meanwhile."""
-        with self._serving:
-            pass
-
-    def close(self) -> None:
-        """Wait for a report that is being answered, and answer no more."""
-        with self._serving:
-            self._closed = True
-
-
 def _item(reference: Reference, **more: int) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = reference.sop_class_uid
@@ -211,16 +180,15 @@ def _item(reference: Reference, **more: int) -> Dataset:
 
 
 def _references(ds: Dataset, keyword: str) -> Iterable[tuple[Reference, int]]:
-    """The well-formed items of a sequence, each with its Failure Reason, a general one where it has none."""
-    for item in ds.get(keyword) or ():
+    """The well-formed items of a sequence, each with its Failure Reason (processing failure if absent)."""
+    for item in items(ds, keyword):
         sop_class, instance = _uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID")
-        reason = item.get("FailureReason")
         if sop_class and instance:
-            number = reason if isinstance(reason, int) else PROCESSING_FAILURE
-            yield Reference(sop_class, instance), number
+            reason = integer(item, "FailureReason")
+            yield Reference(sop_class, instance), PROCESSING_FAILURE if reason is None else reason
 
 
-def _uid(ds: Dataset, keyword: str) -> str:
-    """A UID of the data set; empty where there is none or it is not well-formed (PS3.5 9.1)."""
-    value = ds.get(keyword)
-    return str(value) if isinstance(value, UID) and value.is_valid else ""
+def _uid(ds: Dataset | None, keyword: str) -> str:
+    """A UID of the data set; empty if it is absent or not well-formed (PS3.5 9.1)."""
+    found = text(ds, keyword)
+    return found if is_valid_uid(found) else ""

@@ -1,34 +1,25 @@
-"""The planes of an instance: one for a classic image, one a frame for an Enhanced multi-frame image.
+"""The planes of an instance: one for a classic image, one for each frame of an Enhanced multi-frame image.
 
-Classic attributes stand at the top of the data set, Enhanced ones in functional groups, per frame or
-shared (PS3.3 C.7.6.16). Nothing is defaulted: what the header does not say is None.
+A classic image has geometry at the top of the data set. An Enhanced image has it in functional groups, per
+frame or shared (PS3.3 C.7.6.16). There are no defaults: what the header does not say is None.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pydicom.config
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
-
+from msnode.dicom.header import integer, items, number, numbers, text
+from msnode.dicom.uids import ENHANCED_MR_CLASSES
 from msnode.domain.imaging import Frame
 from msnode.errors import NotAVolume
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from pydicom import Dataset
 
     from msnode.domain.imaging import Instance
-
-# pydicom's warnings quote the offending value, which may be a name or a birth date
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-# pydicom goes on with half a data set and warns; here a file that is cut off is an error
-warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
-
-ENHANCED_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +33,7 @@ class Plane:
         spacing: distance between rows, between columns, mm (2), or None.
         slope: modality value = slope x stored value + intercept.
         intercept: see `slope`.
-        contrast: what tells frames at one place apart (attribute name, value).
+        contrast: (attribute keyword, value) of what distinguishes frames at one position.
     """
 
     frame: Frame
@@ -54,70 +45,31 @@ class Plane:
     contrast: tuple[tuple[str, str], ...]
 
 
-def numbers(dataset: Dataset | None, keyword: str, count: int) -> NDArray[np.float64] | None:
-    """The `count` finite numbers of an attribute; None where absent, too few, too many or not numbers."""
-    value = None if dataset is None else raw_value(dataset, keyword)
-    if value is None:
-        return None
-    try:
-        found = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError):
-        return None
-    return found if found.shape == (count,) and bool(np.isfinite(found).all()) else None
-
-
-def number(dataset: Dataset | None, keyword: str) -> float | None:
-    """One finite number, or None."""
-    found = numbers(dataset, keyword, 1)
-    return None if found is None else float(found[0])
-
-
-def raw_value(dataset: Dataset, keyword: str) -> object | None:
-    """An attribute's value; None where it is absent, empty or cannot be parsed."""
-    try:
-        value = dataset.get(keyword)
-    except (ValueError, TypeError, OverflowError, NotImplementedError):
-        return None  # pydicom converts lazily: a malformed value shows only now
-    return None if value in ("", None) else value
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """An attribute as text, values joined by a backslash; empty where absent."""
-    value = raw_value(dataset, keyword)
-    if value is None:
-        return ""
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    try:
-        return "\\".join(str(v) for v in value)  # type: ignore[attr-defined]  # MultiValue iterates
-    except TypeError:
-        return str(value)
-
-
 def frame_count(header: Dataset) -> int:
-    """(0028,0008) Number of Frames, 1 where absent."""
-    found = number(header, "NumberOfFrames")
-    return 1 if found is None else max(1, int(found))
+    """Number of Frames (0028,0008), at least 1; 1 if absent."""
+    return max(1, integer(header, "NumberOfFrames") or 1)
 
 
 def is_enhanced(header: Dataset) -> bool:
-    """Whether geometry stands in functional groups."""
-    return header.get("SOPClassUID") in ENHANCED_CLASSES
+    """Whether the instance has its geometry in functional groups."""
+    return text(header, "SOPClassUID") in ENHANCED_MR_CLASSES
 
 
 def functional_group(header: Dataset, index: int, sequence: str) -> Dataset | None:
-    """The first item of a functional group macro for frame `index` (from 0): per frame, else shared."""
+    """The first item of a functional group macro for frame `index` (from 0): the frame's own, else shared.
+
+    None if the header has neither.
+    """
     for groups, position in (
         ("PerFrameFunctionalGroupsSequence", index),
         ("SharedFunctionalGroupsSequence", 0),
     ):
-        items = header.get(groups)
-        if not items or position >= len(items):
+        found = items(header, groups)
+        if position >= len(found):
             continue
-        macro = items[position].get(sequence)
+        macro = items(found[position], sequence)
         if macro:
-            item: Dataset = macro[0]
-            return item
+            return macro[0]
     return None
 
 
@@ -125,7 +77,7 @@ def planes_of(instance: Instance) -> tuple[Plane, ...]:
     """The planes of one instance in frame order.
 
     Raises:
-        NotAVolume: several frames without the functional groups that would place them.
+        NotAVolume: several frames without functional groups that give their positions.
     """
     header = instance.header
     if not is_enhanced(header):
@@ -135,7 +87,7 @@ def planes_of(instance: Instance) -> tuple[Plane, ...]:
             )
         return (_classic_plane(instance),)
     count = frame_count(header)
-    described = len(header.get("PerFrameFunctionalGroupsSequence") or ())
+    described = len(items(header, "PerFrameFunctionalGroupsSequence"))
     if described != count:
         raise NotAVolume(
             f"{described} per-frame functional groups for {count} frames: one each is needed (PS3.3 C.7.6.16)"
@@ -180,7 +132,7 @@ def _enhanced_plane(instance: Instance, index: int) -> Plane:
         ("MRImageFrameTypeSequence", "ComplexImageComponent"),
     ):
         item = group(sequence)
-        contrast.append((keyword, "" if item is None else text(item, keyword)))
+        contrast.append((keyword, text(item, keyword)))
     return Plane(
         frame=Frame(instance, index + 1),
         position=numbers(group("PlanePositionSequence"), "ImagePositionPatient", 3),

@@ -1,4 +1,4 @@
-"""How the node names itself and what it makes: its manufacturer's name and derived UIDs."""
+"""UIDs: SOP classes that several rooms need, and UIDs that the node derives for what it makes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,31 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from pydicom.uid import UID, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
+
+from msnode.dicom.header import items, text
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 EQUIPMENT = "msnode"
-"""Manufacturer and model name in Contributing Equipment: by it every node knows results as results."""
+"""Manufacturer and model name in Contributing Equipment. By it, every node recognises results."""
+
+ENHANCED_MR_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+"""SOP classes with several frames, whose geometry stands in functional groups."""
+
+MR_IMAGE_CLASSES = frozenset({MRImageStorage, *ENHANCED_MR_CLASSES})
+"""SOP classes of MR images, which the node keeps and reads."""
+
+LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
+"""Label Map Segmentation Storage (supplement 243). pydicom's dictionary does not know it yet."""
+
+
+def sop_class_name(sop_class_uid: str) -> str:
+    """The name of a SOP class (PS3.6 Table A-1), or its UID if that is not known."""
+    if sop_class_uid == LABEL_MAP_STORAGE:
+        return "Label Map Segmentation Storage"
+    return str(UID(sop_class_uid).name)
 
 
 def derive_uid(*parts: str) -> str:
@@ -24,11 +44,5 @@ def derive_uid(*parts: str) -> str:
 
 def is_own(header: Dataset) -> bool:
     """Whether a node made the object: Contributing Equipment (0018,A001) names it."""
-    return any(_manufacturer(item) == EQUIPMENT for item in header.get("ContributingEquipmentSequence") or ())
-
-
-def _manufacturer(item: Dataset) -> str:
-    try:
-        return str(item.get("Manufacturer") or "").strip().lower()
-    except (ValueError, TypeError, OverflowError, NotImplementedError):
-        return ""  # pydicom converts lazily: a malformed value shows only now, and is not ours
+    equipment = items(header, "ContributingEquipmentSequence")
+    return any(text(item, "Manufacturer").strip().lower() == EQUIPMENT for item in equipment)

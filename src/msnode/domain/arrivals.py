@@ -1,8 +1,8 @@
-"""Frozen types of what comes in, before anything of it is read: associations, instances, studies."""
+"""What arrives at the node: associations, instances, series and studies."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,20 +22,22 @@ class AssociationFacts:
 
 @dataclass(frozen=True)
 class Arrival:
-    """One instance as it came in, made durable under `digest`.
+    """One instance on its way from C-STORE to the record. Each step evolves it with what it finds out.
+
+    Text is empty where the header has none.
 
     Attributes:
-        digest: SHA-256 of the stored bytes.
         patient_key: (issuer of patient ID, patient ID), either may be empty.
-        slice_position_mm: Image Position projected on the stack's normal, mm; None where the header
-            has no plane or the instance has several frames.
+        slice_position_mm: Image Position projected on the stack's normal, LPS mm; None if the header has
+            no plane or the instance has several frames.
         own: made by a node (Contributing Equipment or known UID): never starts a job.
+        association_id: of the association that brought it.
         received_at: UTC.
-        replaces: digest of the version that these bytes were found to show the same image as, where the
-            instance is known with other bytes.
+        digest: SHA-256 of the stored bytes; empty until they are durable.
+        replaces: digest of the known version that shows the same image; None until other bytes of the same
+            instance were found and compared.
     """
 
-    digest: str
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
@@ -48,7 +50,12 @@ class Arrival:
     own: bool
     association_id: str
     received_at: datetime
+    digest: str = ""
     replaces: str | None = None
+
+    def evolve(self, *, digest: str | None = None, replaces: str | None = None) -> Arrival:
+        """The same arrival with what is known now."""
+        return replace(self, digest=digest or self.digest, replaces=replaces or self.replaces)
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,11 @@ class SeriesArrivals:
     """What has arrived of one series.
 
     Attributes:
-        slice_positions_mm: one entry an instance that has a position.
-        instance_count: distinct SOP instances.
+        slice_positions_mm: one for each instance that has a position, LPS mm along the normal.
+        instance_count: number of distinct SOP instances.
         last_at: when the last instance came, UTC.
-        interrupted: the last association that brought instances of it ended by abort or loss.
-        interrupted_at: when that was noticed, UTC; None where it was not, or nobody knows.
+        interrupted: whether the last association that brought instances of it was aborted or lost.
+        interrupted_at: when that was noticed, UTC; None if it was not, or is not known.
     """
 
     series_instance_uid: str

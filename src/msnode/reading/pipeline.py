@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msnode.dicom.header import integer, patient_key
 from msnode.domain.findings import LOW_QUALITY
 from msnode.domain.imaging import FLAIR
 from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
@@ -77,7 +78,9 @@ def read_study(
         ModelError, Transient: the model or the machine failed; nothing is known about the study.
     """
     clock = _Clock()
-    numbers = frozenset(int(n) for s in study for i in s.instances if (n := _series_number(i)) is not None)
+    numbers = frozenset(
+        n for s in study for i in s.instances if (n := integer(i.header, "SeriesNumber")) is not None
+    )
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
     with clock.stage("select"):
         selection = select(study, rules.selection)
@@ -150,7 +153,7 @@ def _read_series(
     with clock.stage("measure"):
         findings = measure(
             found.lesion_map,
-            patient_key=patient_key(source.frames[0].instance),
+            patient_key=patient_key(source.frames[0].instance.header),
             series_instance_uid=source.series.series_instance_uid,
             bundle_sha256=provenance.model.sha256 if provenance.model else "",
         )
@@ -238,22 +241,8 @@ def _reject_replaced(reading: Reading, replaced: Sequence[Replaced]) -> Reading:
     return replace(reading, outputs=reading.outputs + notes)
 
 
-def patient_key(instance: Instance) -> tuple[str, str]:
-    """(issuer of patient ID, patient ID): patients are told apart by both."""
-    header = instance.header
-    return str(header.get("IssuerOfPatientID") or ""), str(header.get("PatientID") or "")
-
-
 def _identity(instance: Instance) -> str:
     return normalise(instance.header).identity_digest
-
-
-def _series_number(instance: Instance) -> int | None:
-    value = instance.header.get("SeriesNumber")
-    try:
-        return int(value) if value not in (None, "") else None
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _candidates(

@@ -1,1 +1,1 @@
-"""The door: what comes in over the network is bounded, checked, made durable, then answered."""
+"""Receives over the network: a peer's input is bounded, checked, made durable, then answered."""

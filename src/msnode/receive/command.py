@@ -1,7 +1,6 @@
-"""The command sets of C-STORE (PS3.7 9.3.1), and the file meta information of what it brings (PS3.10 7.1).
+"""Encodes and decodes C-STORE command sets (PS3.7 9.3.1), and encodes file meta information (PS3.10 7.1).
 
-Written by hand: pydicom takes longer over the few values of a request and its response than it takes to
-store the instance.
+pydicom would take longer for these few values than it takes to store the instance.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _COMMENT_LENGTH = 64
 
 @dataclass(frozen=True)
 class StoreCommand:
-    """A C-STORE request's command, as it came: UIDs may be anything and as long as they like."""
+    """The command of a C-STORE request. Its UIDs are unchecked and may hold anything, at any length."""
 
     message_id: int
     sop_class: bytes
@@ -43,7 +42,7 @@ class StoreCommand:
         return _text(self.sop_instance)
 
     def response(self, status: int, comment: str) -> bytes:
-        """The command set that answers it, with the first 64 characters of a `comment` that is not empty."""
+        """The command set of the response, with at most 64 characters of the comment (0000,0902)."""
         elements = [
             (_SOP_CLASS, _padded(self.sop_class)),
             (_FIELD, struct.pack("<H", _STORE_RSP)),
@@ -62,10 +61,10 @@ class StoreCommand:
 
 
 def store_command(command_set: bytes) -> StoreCommand | None:
-    """A C-STORE request read from its command set; None where that is of another message.
+    """Decode the command set of a C-STORE request; None for any other message.
 
     Raises:
-        ValueError: it is no command set, or lacks what it cannot do without.
+        ValueError: not a command set, or a required element is missing.
     """
     try:
         elements = _elements(command_set)
@@ -79,7 +78,7 @@ def store_command(command_set: bytes) -> StoreCommand | None:
             message_id, elements[_SOP_CLASS], elements[_SOP_INSTANCE], data_set_type != _NO_DATA_SET
         )
     except (struct.error, KeyError) as error:
-        raise ValueError("no command set") from error
+        raise ValueError("not a command set") from error
 
 
 def _elements(command_set: bytes) -> Mapping[int, bytes]:
@@ -89,13 +88,19 @@ def _elements(command_set: bytes) -> Mapping[int, bytes]:
         group, element, length = struct.unpack_from("<HHL", command_set, offset)
         offset += 8 + length
         if group or offset > len(command_set):
-            raise ValueError("no command set")
+            raise ValueError("not a command set")
         found[element] = command_set[offset - length : offset]
     return found
 
 
 def command_pdus(context_id: int, command_set: bytes, max_pdu_bytes: int) -> bytes:
-    """P-DATA-TF PDUs with a command set (PS3.8 9.3.5); `max_pdu_bytes` is the peer's, 0 for no limit."""
+    """P-DATA-TF PDUs with a command set (PS3.8 9.3.5).
+
+    Args:
+        context_id: presentation context ID.
+        command_set: encoded.
+        max_pdu_bytes: the peer's maximum PDU length; 0 is no limit.
+    """
     most = max_pdu_bytes - 6 if max_pdu_bytes else len(command_set)
     pdus = []
     for begin in range(0, len(command_set), most):
@@ -108,7 +113,7 @@ def command_pdus(context_id: int, command_set: bytes, max_pdu_bytes: int) -> byt
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """File meta information, explicit VR little endian, from its group length on."""
+    """File meta information in Explicit VR Little Endian, from its group length on, without preamble."""
     elements = [
         (0x0001, b"OB\0\0" + struct.pack("<L", 2) + b"\0\1"),
         (0x0002, _short(b"UI", _padded(sop_class_uid.encode()))),

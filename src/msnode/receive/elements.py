@@ -1,7 +1,7 @@
-"""Where the elements of an encoded data set lie (PS3.5 7), without decoding them.
+"""Finds elements in an encoded data set (PS3.5 7) without decoding them.
 
-pydicom makes an object of each of some hundred elements, which takes longer than storing the instance; a
-dozen of them are looked at.
+pydicom creates an object for each of some hundred elements, which takes longer than storing the instance.
+The receiver needs a dozen of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ _DEEPEST = 16
 
 @dataclass(frozen=True)
 class PartOfHeader:
-    """Some elements of a data set, encoded as they were, and where the elements before `stop` end."""
+    """Part of a data set.
+
+    Attributes:
+        wanted: the wanted elements, encoded as they were.
+        end: offset at which the elements before `stop` end.
+    """
 
     wanted: bytes
     end: int
@@ -41,12 +46,12 @@ def part_of_header(data: bytes, wanted: Collection[int], stop: int, *, implicit:
 
     Args:
         data: an encoded data set, little endian.
-        wanted: tags.
-        stop: a tag.
-        implicit: whether the value representations are.
+        wanted: tags of the elements to find.
+        stop: the tag before which to stop.
+        implicit: whether value representations are implicit.
 
     Returns:
-        None where it is not written as the standard says, or is cut off before `stop`.
+        None if the encoding violates the standard, or ends inside an element before `stop`.
     """
     found, offset = [], 0
     try:
@@ -67,10 +72,10 @@ def part_of_header(data: bytes, wanted: Collection[int], stop: int, *, implicit:
 
 
 def _element_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> int:
-    """Where the element at `offset` ends.
+    """Offset at which the element at `offset` ends.
 
     Raises:
-        ValueError, struct.error: nobody can say.
+        ValueError, struct.error: the encoding violates the standard.
     """
     if implicit:
         length = _IMPLICIT.unpack_from(data, offset)[2]
@@ -81,21 +86,21 @@ def _element_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> int
         if vr in _SHORT_LENGTH:
             return offset + int(length)
         if vr not in _LONG_LENGTH:
-            raise ValueError("no value representation")
+            raise ValueError("not a value representation")
         (length,) = _LENGTH.unpack_from(data, offset)
         offset += _LENGTH.size
         if length == _UNDEFINED and vr not in {b"SQ", b"UN"}:
-            raise ValueError("a value without an end")
-        implicit = vr == b"UN"  # what is in it is (PS3.5 6.2.2)
+            raise ValueError("a value of undefined length")
+        implicit = vr == b"UN"  # its content has implicit VR (PS3.5 6.2.2)
     if length != _UNDEFINED:
         return offset + int(length)
     return _sequence_end(data, offset, implicit=implicit, depth=depth + 1)
 
 
 def _sequence_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> int:
-    """Where a sequence of undefined length ends whose first item begins at `offset` (PS3.5 7.5)."""
+    """Offset at which a sequence of undefined length ends whose first item is at `offset` (PS3.5 7.5)."""
     if depth > _DEEPEST:
-        raise ValueError("sequences in sequences")
+        raise ValueError("sequences nested too deeply")
     while True:
         group, element, length = _IMPLICIT.unpack_from(data, offset)
         tag = group << 16 | element
@@ -103,7 +108,7 @@ def _sequence_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> in
         if tag == _SEQUENCE_END:
             return offset
         if tag != _ITEM:
-            raise ValueError("no item")
+            raise ValueError("not an item")
         if length != _UNDEFINED:
             offset += length
             continue

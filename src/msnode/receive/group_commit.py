@@ -1,4 +1,4 @@
-"""The instances of several associations recorded together: what a transaction costs is paid once for all."""
+"""Group commit: instances of several associations are recorded in one transaction."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from msnode.domain.arrivals import Arrival
     from msnode.receive.ledger import Ledger
 
-_AT_MOST = 64
+_BATCH = 64
 
 
 @dataclass(eq=False)
 class _Entry:
-    """One thread's instance. The thread goes on when somebody recorded it, or when it is its turn to lead."""
+    """One thread's instance. The thread waits until another has recorded it, or until it is the leader."""
 
     arrival: Arrival
     keep_bytes: Callable[[], None]
@@ -30,11 +30,14 @@ class _Entry:
     error: OutOfResources | None = None
 
 
-class Together:
-    """Adds to a ledger what several threads bring.
+class GroupCommit:
+    """Adds the instances of several threads to a ledger.
 
-    The first one records its own at once, alone. Those that come while it does so wait; then one of them
-    leads and records for all. With one sender nothing waits for anything.
+    The first thread records its own instance at once. Threads that come meanwhile wait; then one of them
+    leads and records for all. With one sender, nothing waits.
+
+    Args:
+        ledger: records the batches.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -47,7 +50,7 @@ class Together:
         """Record one instance; see `Ledger.add`.
 
         Returns:
-            None where it is recorded, else the digest of the version that it has to be compared with.
+            None if it is recorded, else the digest of the version to compare it with.
 
         Raises:
             OutOfResources: nothing was recorded.
@@ -63,7 +66,7 @@ class Together:
             self._lead(mine)
         elif mine.error is not None:
             raise OutOfResources(str(mine.error))
-        elif not mine.is_done:  # whoever led met an instance that the record does not take: not this one
+        elif not mine.is_done:  # the leader failed on another instance of the batch
             self._record([mine])
         return mine.known
 
@@ -81,11 +84,11 @@ class Together:
                 entry.go_on.set()
 
     def _take(self, mine: _Entry) -> list[_Entry]:
-        """The leader's own and others that wait, one of an instance: two versions of it go one by one."""
+        """The leader's instance and others that wait. Two versions of one instance never share a batch."""
         with self._lock:
             batch = {mine.arrival.sop_instance_uid: mine}
             for entry in self._waiting:
-                if len(batch) == _AT_MOST:
+                if len(batch) == _BATCH:
                     break
                 batch.setdefault(entry.arrival.sop_instance_uid, entry)
             taken = list(batch.values())

@@ -1,22 +1,22 @@
-"""One data set as it came over the wire: read enough of it to file it, without decoding pixels."""
+"""Reads of an encoded data set what the record needs, without decoding pixels."""
 
 from __future__ import annotations
 
 import math
-import re
 import struct
-import warnings
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-import pydicom.config
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from msnode.dicom.header import MALFORMED, is_valid_uid, numbers, patient_key, text
+from msnode.dicom.planes import frame_count
 from msnode.dicom.uids import is_own
+from msnode.domain.arrivals import Arrival
 from msnode.errors import NotReadable
 from msnode.receive.elements import part_of_header
 
@@ -25,112 +25,75 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-# pydicom's warnings quote the offending value, which may be a name or a birth date
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-# pydicom goes on with half a data set and warns; here a data set that is cut off is an error
-warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
+    from msnode.domain.arrivals import AssociationFacts
 
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
-_UID_LENGTH, _CS_LENGTH, _MOST_FRAMES = 64, 16, 2**31 - 1
+_CS_LENGTH, _MOST_FRAMES = 16, 2**31 - 1
+_NOT_A_DATA_SET = (*MALFORMED, InvalidDicomError)
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float Pixel Data; Pixel Data is (7FE0,0010)
 _FILED = frozenset({
     0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x00100020, 0x00100021, 0x0018A001, 0x0020000D,
     0x0020000E, 0x00200032, 0x00200037, 0x00280008,
 })  # fmt: skip
-"""What `_filing` looks at, and the character set that it is written in."""
+"""Tags that `_arrival` reads, and Specific Character Set."""
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-_PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC), by whether the VR is implicit
+_PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC); key: whether VRs are implicit
     True: b"\xfc\xff\xfc\xff\x00\x00\x00\x00",
     False: b"\xfc\xff\xfc\xffOB\x00\x00\x00\x00\x00\x00",
 }
 _COSINE_TOLERANCE = 1e-2
-# what pydicom raises on bytes that are no data set
-_PARSER_ERRORS = (
-    InvalidDicomError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    struct.error,
-    UserWarning,
-)
 
 
-@dataclass(frozen=True)
-class Filing:
-    """What the ledger needs to know of a data set; texts are empty where the header says nothing."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    modality: str
-    patient_key: tuple[str, str]
-    slice_position_mm: float | None
-    frame_count: int
-    own: bool
-
-
-def valid_uid(uid: str) -> bool:
-    """Whether a text is a UID (PS3.5 9.1): it may come from anywhere and looks like anything."""
-    return len(uid) <= _UID_LENGTH and _UID.match(uid) is not None
-
-
-def read_filing(dataset_bytes: bytes, transfer_syntax_uid: str) -> Filing:
-    """Parse the header of an encoded data set.
+def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
+    """Read the header of an encoded data set that an association brings.
 
     Args:
         dataset_bytes: the data set without file meta information.
         transfer_syntax_uid: a little endian transfer syntax.
+        facts: the association.
 
     Raises:
-        NotReadable: no data set, cut off, or without valid study, series and instance UIDs.
+        NotReadable: not a data set, truncated, or without valid study, series and instance UIDs.
     """
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
         header, end = _read_header(dataset_bytes, implicit=implicit)
-        if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it cut off?
+        if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it truncated?
             _, end = _read_header(dataset_bytes + _PADDING[implicit], implicit=implicit)
-        filing = _filing(header)
-    except _PARSER_ERRORS as error:
+        arrival = _arrival(header, transfer_syntax_uid, facts)
+    except _NOT_A_DATA_SET as error:
         raise NotReadable("data set cannot be parsed") from error
     for name, uid in (
-        ("Study", filing.study_instance_uid),
-        ("Series", filing.series_instance_uid),
-        ("SOP", filing.sop_instance_uid),
+        ("Study", arrival.study_instance_uid),
+        ("Series", arrival.series_instance_uid),
+        ("SOP", arrival.sop_instance_uid),
     ):
-        if not valid_uid(uid):
+        if not is_valid_uid(uid):
             raise NotReadable(f"{name} Instance UID is missing or invalid")
     if not _pixel_data_complete(dataset_bytes, end, implicit=implicit):
         raise NotReadable("data set is cut off")
-    return filing
+    return arrival
 
 
-def read_filing_of_file(path: Path) -> tuple[Filing, str]:
-    """The same of a file that the spool wrote, with its transfer syntax UID.
+def read_stored_arrival(path: Path, facts: AssociationFacts) -> Arrival:
+    """The arrival that a file of the spool holds; see `read_arrival`.
 
     Raises:
-        NotReadable: the file is not such a file.
+        NotReadable: the file is not one that the spool wrote.
     """
     try:
         header = dcmread(path, stop_before_pixels=True)
-        return _filing(header), str(header.file_meta.TransferSyntaxUID)
-    except _PARSER_ERRORS as error:
+        return _arrival(header, str(header.file_meta.TransferSyntaxUID), facts)
+    except _NOT_A_DATA_SET as error:
         raise NotReadable("stored file cannot be parsed") from error
 
 
 def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
-    """Elements before pixel data, at least those that are filed, and where all of them end."""
+    """The elements before pixel data, at least those of `_FILED`, and the offset at which all of them end."""
     part = part_of_header(data, _FILED, _FIRST_PIXEL_TAG, implicit=implicit)
     if part is not None:
         return read_dataset(BytesIO(part.wanted), implicit, is_little_endian=True), part.end
-    # Something unusual, of which pydicom may still make sense.
+    # pydicom may still be able to read an unusual encoding.
     stream = BytesIO(data)
     header = read_dataset(
         stream, implicit, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG
@@ -138,57 +101,41 @@ def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
     return header, stream.tell()
 
 
-def _filing(header: Dataset) -> Filing:
-    def text(keyword: str) -> str:
-        # no NUL, which PostgreSQL does not take
-        return str(header.get(keyword) or "").replace("\0", "").strip()
-
-    return Filing(
-        sop_class_uid=text("SOPClassUID"),
-        sop_instance_uid=text("SOPInstanceUID"),
-        series_instance_uid=text("SeriesInstanceUID"),
-        study_instance_uid=text("StudyInstanceUID"),
-        modality=text("Modality")[:_CS_LENGTH],
-        patient_key=(text("IssuerOfPatientID"), text("PatientID")),
+def _arrival(header: Dataset, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
+    return Arrival(
+        sop_class_uid=text(header, "SOPClassUID").strip(),
+        sop_instance_uid=text(header, "SOPInstanceUID").strip(),
+        series_instance_uid=text(header, "SeriesInstanceUID").strip(),
+        study_instance_uid=text(header, "StudyInstanceUID").strip(),
+        transfer_syntax_uid=transfer_syntax_uid,
+        modality=text(header, "Modality").strip()[:_CS_LENGTH],
+        patient_key=patient_key(header),
         slice_position_mm=_slice_position(header),
-        frame_count=_frame_count(header),
+        frame_count=min(frame_count(header), _MOST_FRAMES),
         own=is_own(header),
+        association_id=facts.association_id,
+        received_at=datetime.now(UTC),
     )
-
-
-def _frame_count(header: Dataset) -> int:
-    try:
-        return min(max(1, int(header.get("NumberOfFrames") or 1)), _MOST_FRAMES)
-    except (TypeError, ValueError, OverflowError):
-        return 1
-
-
-def _numbers(header: Dataset, keyword: str, count: int) -> list[float] | None:
-    try:
-        found = [float(each) for each in header.get(keyword) or ()]
-    except (TypeError, ValueError):
-        return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
 def _slice_position(header: Dataset) -> float | None:
     """Image Position projected on row x column direction, mm (PS3.3 C.7.6.2.1.1)."""
-    position = _numbers(header, "ImagePositionPatient", 3)
-    orientation = _numbers(header, "ImageOrientationPatient", 6)
-    if position is None or orientation is None or _frame_count(header) > 1:
+    position = numbers(header, "ImagePositionPatient", 3)
+    orientation = numbers(header, "ImageOrientationPatient", 6)
+    if position is None or orientation is None or frame_count(header) > 1:
         return None
-    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    (a, b, c), (d, e, f) = orientation[:3].tolist(), orientation[3:].tolist()
     normal = b * f - c * e, c * d - a * f, a * e - b * d
     if abs(math.hypot(*normal) - 1) > _COSINE_TOLERANCE:
         return None
-    return sum(x * y for x, y in zip(position, normal, strict=True))
+    return float(sum(x * y for x, y in zip(position.tolist(), normal, strict=True)))
 
 
 def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
-    """Whether the pixel data element at `offset` ends inside `data`; True where there is none.
+    """Whether the pixel data element at `offset` ends inside `data`; True if there is none.
 
-    An `offset` past the end means that the last element is cut off. Encapsulated data is a sequence of
-    items up to a delimiter (PS3.5 A.4).
+    An `offset` past the end means that the last element is truncated. Encapsulated pixel data is a sequence
+    of items up to a delimiter (PS3.5 A.4).
     """
     if offset >= len(data):
         return offset == len(data)

@@ -1,8 +1,8 @@
-"""Messages put together from what a peer sends, within the memory of the node, and without looking for them.
+"""Assembles the messages of a peer, within a limit of memory and without polling.
 
-pynetdicom's threads look a thousand times a second whether something has come: twenty idle associations
-take most of a processor. Here they wait for it. A C-STORE request is served by the thread that read it,
-which reads nothing more before that is answered: so one association holds one data set at most.
+pynetdicom's threads poll a thousand times a second, so that twenty idle associations take most of a
+processor. Here they wait until something comes. The thread that reads a C-STORE request also serves it, and
+reads nothing more before it is answered. Therefore an association holds one data set at most.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from msnode.dicom import pynetdicom_seams as seams
 from msnode.receive.command import command_pdus, store_command
+from msnode.receive.request import PROCESSING_FAILURE, StoreRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,80 +29,64 @@ if TYPE_CHECKING:
     from pynetdicom.dimse_messages import DIMSEMessage
 
     from msnode.receive.command import StoreCommand
-    from msnode.receive.guard import GuardedSocket
-    from msnode.receive.spool import Answer
+    from msnode.receive.guarded_socket import GuardedSocket
+    from msnode.receive.request import Answer
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 Table 9-4
 _CONNECTION_CLOSED, _INVALID_PDU = "Evt17", "Evt19"  # PS3.8 Table 9-10
 _PDV = struct.Struct(">LBB")  # length, presentation context, control header
 _LAST_DATA, _LAST_COMMAND = 2, 3  # PS3.8 E.2
-_PROCESSING_FAILURE = 0x0110  # PS3.7 C.5.17
-_LOOK_S, _MOMENT_S = 0.25, 0.001
+_POLL_S, _MOMENT_S = 0.25, 0.001
 _MESSAGES_WAITING = 2
-_FRAGMENT_BYTES = 256  # what Python takes to keep one, however small
-_OTHER_BYTES = 16 * 2**20  # of a data set that is not to be stored, such as a list of a hundred thousand UIDs
+_FRAGMENT_BYTES = 256  # Python needs this much for the smallest one
+_OTHER_BYTES = 16 * 2**20  # for a data set that is not stored, such as a list of a hundred thousand UIDs
 
 
 class Memory:
-    """Bytes of data sets that all associations hold together, up to a bound."""
+    """Memory for the data sets of all associations together, up to a limit."""
 
     def __init__(self, allowed_bytes: int) -> None:
         self._free = allowed_bytes
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> bool:
-        """Have so many bytes more; False, and nothing, where there are not so many."""
+    def reserve(self, count: int) -> bool:
+        """Reserve `count` bytes; False, and none, if fewer are free."""
         with self._lock:
             if count > self._free:
                 return False
             self._free -= count
             return True
 
-    def give_back(self, count: int) -> None:
-        """They are held no longer."""
+    def release(self, count: int) -> None:
+        """Release `count` reserved bytes."""
         with self._lock:
             self._free += count
 
 
-@dataclass(frozen=True)
-class StoreRequest:
-    """An instance that a peer asks to store, as it came.
+class _NotifyingQueue(queue.Queue[Any]):
+    """A queue that calls `notify` after something was put into it."""
 
-    Attributes:
-        data: the encoded data set; None where there was no memory for it.
-    """
-
-    association: Association
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    data: bytes | None
-
-
-class _Announcing(queue.Queue[Any]):
-    """A queue that says when something is put into it."""
-
-    def __init__(self, announce: Callable[[], None], size: int = 0) -> None:
+    def __init__(self, notify: Callable[[], None], size: int = 0) -> None:
         super().__init__(size)
-        self._announce = announce
+        self._notify = notify
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the base's signature
         super().put(item, block, timeout)
-        self._announce()
+        self._notify()
 
 
-class _Messages(_Announcing):
-    """Complete messages on their way to the association's thread."""
+class _MessageQueue(_NotifyingQueue):
+    """Complete messages for the association's thread, few at a time."""
 
-    def __init__(self, announce: Callable[[], None], is_over: Callable[[], bool]) -> None:
-        super().__init__(announce, _MESSAGES_WAITING)
-        self._is_over = is_over
+    def __init__(self, notify: Callable[[], None], is_killed: Callable[[], bool]) -> None:
+        super().__init__(notify, _MESSAGES_WAITING)
+        self._is_killed = is_killed
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - the base's signature
-        """A peer that sends on without waiting for answers is not read any further."""
-        while not self._is_over():
+        """Wait for room: a peer that does not wait for responses is not read any further."""
+        while not self._is_killed():
             with suppress(queue.Full):
-                super().put(item, timeout=_LOOK_S)
+                super().put(item, timeout=_POLL_S)
                 return
 
 
@@ -109,53 +94,52 @@ class Intake(DIMSEServiceProvider):
     """The DIMSE service provider of one association, and the reader of its data."""
 
     def __init__(
-        self, association: Association, memory: Memory, store: Callable[[StoreRequest], Answer]
+        self, association: Association, memory: Memory, store: Callable[[Association, StoreRequest], Answer]
     ) -> None:
         super().__init__(association)
         self._memory = memory
         self._store = store
         self._command = bytearray()
-        self._storing: StoreCommand | None = None  # whose data set is being received
-        self._fragments: list[memoryview] | None = []  # None: there was no memory for them
+        self._storing: StoreCommand | None = None  # the request whose data set is being received
+        self._fragments: list[memoryview] | None = []  # None: there was no memory
         self._held = 0
-        self._something = threading.Event()
+        self._woken = threading.Event()
         self._serving = threading.Lock()
-        self.msg_queue = _Messages(self.wake, self._is_over)
+        self.msg_queue = _MessageQueue(self.wake, self._is_killed)
         dul = association.dul
-        dul.to_user_queue = _Announcing(self.wake)
-        dul._run_loop_delay = 0  # noqa: SLF001 - the socket waits for what comes next
-        self._read_other = dul._read_pdu_data  # noqa: SLF001 - replaced
-        dul._read_pdu_data = self._read  # type: ignore[method-assign]  # noqa: SLF001 - one instance, on purpose
+        dul.to_user_queue = _NotifyingQueue(self.wake)
+        seams.poll_without_pause(dul)
+        self._read_other = seams.replace_reader(dul, self._read)
 
     def wake(self) -> None:
-        """Have the association's thread look."""
-        self._something.set()
+        """Have the association's thread look for messages, releases and aborts."""
+        self._woken.set()
 
     def get_msg(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002 - the base's signature
-        """The next message; without `block`, as the association's thread asks, there may be none.
+        """The next message. Without `block`, as the association's thread asks, there may be none.
 
-        That thread looks for releases, aborts and idleness afterwards, so it is kept here until there is
-        something of any kind, or a moment has passed; and while a request is served.
+        That thread then looks for releases, aborts and idleness. It waits here until something of any kind
+        has come or a moment has passed, and while a request is served.
         """
         if not block:
             if self.msg_queue.empty():
-                self._something.wait(_LOOK_S)
-                self._something.clear()
+                self._woken.wait(_POLL_S)
+                self._woken.clear()
             with self._serving:
                 pass
         return super().get_msg(block=block)
 
-    def let_go(self) -> None:
-        """What the association holds of a message is held no longer; also when it ends."""
+    def release_memory(self) -> None:
+        """Drop the message that is being received and release its memory. Also called at the end."""
         self._fragments = []
-        self._memory.give_back(self._held)
+        self._memory.release(self._held)
         self._held = 0
 
-    def _is_over(self) -> bool:
-        return bool(self.assoc._kill)  # noqa: SLF001 - the one sign that the association was ended on our side
+    def _is_killed(self) -> bool:
+        return seams.is_killed(self.assoc)
 
     def _read(self) -> None:
-        """Read what has come, in place of pynetdicom, which copies every byte eight times."""
+        """Read what has come. pynetdicom's own reader copies every byte eight times."""
         dul = self.assoc.dul
         connection = cast("GuardedSocket", dul.socket)
         try:
@@ -163,9 +147,9 @@ class Intake(DIMSEServiceProvider):
                 body = connection.next_data()
                 if body is None:
                     break
-                dul._idle_timer.restart()  # noqa: SLF001 - as pynetdicom does after each PDU
-                self._take(body)
-                if self._is_over() or not (self._held and connection.ready):
+                seams.restart_idle_timer(dul)
+                self._take_values(body)
+                if self._is_killed() or not (self._held and connection.ready):
                     return
         except OSError:
             dul.event_queue.put(_CONNECTION_CLOSED)
@@ -175,99 +159,99 @@ class Intake(DIMSEServiceProvider):
             return
         self._read_other()
 
-    def _take(self, body: memoryview) -> None:
+    def _take_values(self, body: memoryview) -> None:
         """Take the presentation data values of one PDU (PS3.8 9.3.5.1).
 
         Raises:
-            ValueError: they are none, or no message begins so.
+            ValueError: malformed, or not where a message may have such a value.
         """
         offset = 0
         while offset < len(body):
             try:
                 length, context_id, control = _PDV.unpack_from(body, offset)
             except struct.error as error:
-                raise ValueError("no presentation data value") from error
+                raise ValueError("not a presentation data value") from error
             value = body[offset + _PDV.size : offset + 4 + length]
             offset += 4 + length
             if length < 2 or offset > len(body):  # noqa: PLR2004 - context and control
-                raise ValueError("no presentation data value")
+                raise ValueError("not a presentation data value")
             if control & 1:
                 self._command += value
                 if control & 2:
-                    self._begin(context_id)
+                    self._end_command(context_id)
             else:
-                self._keep(value)
+                self._add_fragment(value)
                 if control & 2:
-                    self._end(context_id)
+                    self._end_message(context_id)
 
-    def _begin(self, context_id: int) -> None:
-        """A command is complete."""
+    def _end_command(self, context_id: int) -> None:
+        """Handle a complete command."""
         if self._storing is not None or self._held:
             raise ValueError("a command in the middle of a data set")
         command_set = bytes(self._command)
         self._command.clear()
         self._storing = store_command(command_set)
         if self._storing is None:
-            self._hand_on(context_id, _LAST_COMMAND, command_set)
+            self._forward(context_id, _LAST_COMMAND, command_set)
         elif not self._storing.has_data_set:
-            self._end(context_id)
+            self._end_message(context_id)
 
-    def _keep(self, value: memoryview) -> None:
+    def _add_fragment(self, value: memoryview) -> None:
+        """Keep a fragment of a data set, or none of it if there is no memory."""
         if self._storing is None and (self.message is None or self._held > _OTHER_BYTES):
             raise ValueError("a data set that belongs to nothing, or is too long")
         if self._fragments is None:
             return
         cost = len(value) + _FRAGMENT_BYTES
-        if self._memory.take(cost):
+        if self._memory.reserve(cost):
             self._held += cost
             self._fragments.append(value)
         else:
-            self.let_go()
+            self.release_memory()
             self._fragments = None
 
-    def _end(self, context_id: int) -> None:
-        """A message is complete."""
+    def _end_message(self, context_id: int) -> None:
+        """Handle a complete message."""
         data = None if self._fragments is None else b"".join(self._fragments)
         self._fragments = []
         if self._storing is None:
             cast("DIMSEMessage", self.message).data_set = BytesIO(data or b"")
-            self._hand_on(context_id, _LAST_DATA, b"")
+            self._forward(context_id, _LAST_DATA, b"")
         else:
             self._serve(context_id, self._storing, data)
             self._storing = None
-        self.let_go()
+        self.release_memory()
 
-    def _hand_on(self, context_id: int, control: int, value: bytes) -> None:
-        """Have pynetdicom do what it does with a message that is not a request to store."""
+    def _forward(self, context_id: int, control: int, value: bytes) -> None:
+        """Pass a message that is not a C-STORE request to pynetdicom."""
         data = P_DATA()
         data.presentation_data_value_list.append((context_id, bytes((control, *value))))
         self.receive_primitive(data)
 
     def _serve(self, context_id: int, command: StoreCommand, data: bytes | None) -> None:
-        """Serve a C-STORE request in the thread that read it, and answer."""
+        """Serve a C-STORE request in the thread that read it, and send the response."""
         association = self.assoc
-        # The peer may be faster than the association's own thread, which writes it down first.
-        while not (association.is_established or self._is_over()):
+        # The association's own thread records the association first; the peer may be faster.
+        while not (association.is_established or self._is_killed()):
             time.sleep(_MOMENT_S)
-        if self._is_over():
+        if self._is_killed():
             return
-        context = association._accepted_cx.get(context_id)  # noqa: SLF001 - no public way from a number to it
+        context = seams.accepted_context(association, context_id)
         if context is None:
             raise ValueError("a presentation context that was not accepted")
         request = StoreRequest(
-            association,
             command.sop_class_uid,
             command.sop_instance_uid,
             str(context.transfer_syntax[0]),
             data,
         )
-        status, comment = _PROCESSING_FAILURE, ""
+        status, comment = PROCESSING_FAILURE, ""
         try:
             with self._serving:
-                answer = self._store(request)
+                answer = self._store(association, request)
             status, comment = answer.status, answer.comment
-        finally:  # a mistake of ours is answered too, and ends the association
-            association.dul._idle_timer.restart()  # noqa: SLF001 - the peer was waiting for us
-            self.let_go()
+        finally:  # an error of ours is answered too, and ends the association
+            seams.restart_idle_timer(association.dul)  # the peer was waiting for us
+            self.release_memory()
             response = command_pdus(context_id, command.response(status, comment), self.maximum_pdu_size)
             cast("GuardedSocket", association.dul.socket).send(response)

@@ -1,4 +1,4 @@
-"""Where arrivals are recorded: what the receiver asks of the record, and a record for tests."""
+"""The ledger of arrivals: what the receiver needs of the record, and an implementation for tests."""
 
 from __future__ import annotations
 
@@ -13,48 +13,52 @@ if TYPE_CHECKING:
 
 
 class Ledger(Protocol):
-    """Where arrivals are recorded; called from several threads.
+    """Records associations and arrivals. Its methods are called from several threads.
 
     Raises:
-        OutOfResources: from every method, where the record cannot be written.
+        OutOfResources: from every method, if the record cannot be written.
     """
 
     def association_opened(self, facts: AssociationFacts) -> None:
-        """A peer opened an association."""
+        """Record an association that a peer opened."""
 
     def association_closed(self, association_id: str, *, released: bool, at: datetime) -> None:
-        """It ended, by release or otherwise (abort, lost connection)."""
+        """Record its end: by release, or by abort or a lost connection."""
 
     def add(self, *arrivals: Arrival, keep_bytes: Callable[[Arrival], None]) -> Mapping[str, str]:
-        """Record instances whose bytes are durable, each of another SOP instance, together or not at all.
+        """Record instances whose bytes are durable, all or none; each is of another SOP instance.
 
-        It is called for every instance of a kept class that is answered 0x0000, a re-send of the same
-        bytes included: it shows that the series was sent again after an interruption. `keep_bytes` is
-        called for each of a known instance that is recorded, when nothing can remove its bytes any more.
+        Every instance that is answered 0x0000 and kept is recorded, also one that is sent again with the same
+        bytes: it shows that the series was sent again after an interruption.
+
+        Args:
+            arrivals: what came.
+            keep_bytes: called for each arrival of a known instance before it is recorded, when retention can
+                no longer remove its bytes.
 
         Returns:
-            SOP Instance UID → digest of the latest version, for each that was not recorded because that
+            SOP Instance UID → digest of the latest version, for each arrival that was not recorded: that
             version has other bytes than the arrival and than `Arrival.replaces`.
         """
 
     def add_lost(self, *arrivals: Arrival) -> int:
-        """Record those of which nothing is recorded; returns how many."""
+        """Record those arrivals whose bytes are not recorded; returns how many."""
 
     def unrecorded(self, digests: Sequence[str]) -> frozenset[str]:
-        """Those of a few hundred digests that no version of any instance has."""
+        """Those of a few hundred digests that are not recorded for any version of any instance."""
 
     def last_received_at(self) -> datetime | None:
-        """When the instance came that was recorded last, UTC; None where there is none."""
+        """When the last recorded instance came, UTC; None if there is none."""
 
     def refuse(self, arrival: Arrival, known: str, *, drop_bytes: Callable[[], None]) -> None:
-        """Write down that an instance was not taken, because version `known` shows another image.
+        """Audit that an instance was refused, because version `known` shows another image.
 
-        `drop_bytes` is called where no version has these bytes, when none can get them meanwhile.
+        `drop_bytes` is called if no version has these bytes, while no version can get them.
         """
 
 
 class MemoryLedger:
-    """A ledger for tests: keeps what it was told, in order."""
+    """A ledger for tests, which keeps everything in order."""
 
     def __init__(self) -> None:
         self.opened: list[AssociationFacts] = []
@@ -68,13 +72,13 @@ class MemoryLedger:
         self.opened.append(facts)
 
     def association_closed(self, association_id: str, *, released: bool, at: datetime) -> None:  # noqa: ARG002 - the protocol's signature
-        """Keep it, and wake up whoever waits on `changed`."""
+        """Keep it, and notify `changed`."""
         with self.changed:
             self.closed[association_id] = released
             self.changed.notify_all()
 
     def add(self, *arrivals: Arrival, keep_bytes: Callable[[Arrival], None]) -> Mapping[str, str]:
-        """Keep those that may be kept, and wake up whoever waits on `changed`."""
+        """Keep those that may be recorded, and notify `changed`."""
         others = {}
         with self.changed:
             for arrival in arrivals:

@@ -1,36 +1,26 @@
-"""Verification, Storage and Storage Commitment (PS3.4 Annexes A, B and J): associations in, answers out."""
+"""The listener: Verification, Storage and Storage Commitment as SCP (PS3.4 Annexes A, B and J)."""
 
 from __future__ import annotations
 
 import threading
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
-from pynetdicom import AE, _config, evt, sop_class
-from pynetdicom.service_class import StorageServiceClass
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from msnode import crash_points
 from msnode.dicom import commitment
+from msnode.dicom.uids import MR_IMAGE_CLASSES
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
-from msnode.receive.commitment import answer_report, answer_request
-from msnode.receive.guard import GuardedServer, Limits, admits, end_waiting
-from msnode.receive.incoming import valid_uid
-from msnode.receive.spool import READ_CLASSES, SUCCESS
+from msnode.receive.accepted import TRANSFER_SYNTAXES
+from msnode.receive.admission import admits
+from msnode.receive.guard import GuardedServer, end_waiting
+from msnode.receive.limits import Limits
+from msnode.receive.request import SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,49 +29,26 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
-    from msnode.receive.commitment import Commitment
-    from msnode.receive.guard import Peer
-    from msnode.receive.intake import StoreRequest
-    from msnode.receive.spool import Answer, Spool
+    from msnode.dicom.commitment import Report, Request
+    from msnode.receive.admission import Peer
+    from msnode.receive.request import Answer, StoreRequest
+    from msnode.receive.spool import Spool
 
 log = structlog.get_logger()
 
-# pynetdicom logs identifiers, which hold patient data, and every PDU
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
-_config.LOG_HANDLER_LEVEL = "none"
-
-TRANSFER_SYNTAXES = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
-    JPEGLSNearLossless,  # lossy ones are read with a warning in the result
-    JPEG2000,
-)
-_BRING_NOTHING = frozenset({Verification, commitment.SOP_CLASS_UID})
-"""SOP classes under which no instance arrives."""
+_WITHOUT_INSTANCES = frozenset({Verification, commitment.SOP_CLASS_UID})
+"""SOP classes that bring no instance."""
 _REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
 
 
-def sop_class_uids(names: Sequence[str]) -> frozenset[str]:
-    """SOP Class UIDs from UIDs or keywords such as SecondaryCaptureImageStorage.
+class CommitmentHandler(Protocol):
+    """What the node does with storage commitment. It is called from several threads and never raises."""
 
-    Raises:
-        ConfigurationError: not a storage SOP class that the standard names.
-    """
-    uids = set()
-    for name in names:
-        uid = name if valid_uid(name) else str(getattr(sop_class, name, ""))
-        if not uid or sop_class.uid_to_service_class(uid) is not StorageServiceClass:
-            raise ConfigurationError(
-                f"also_accept: {name!r} is no storage SOP class: give its keyword or UID"
-            )
-        uids.add(uid)
-    return frozenset(uids)
+    def report(self, report: Report, calling_ae: str) -> int:
+        """Take a destination's report; returns the status that answers it."""
+
+    def request(self, request: Request, calling_ae: str) -> int:
+        """Take a peer's request for safekeeping; returns the status that answers it."""
 
 
 class Receiver:
@@ -90,12 +57,13 @@ class Receiver:
     Args:
         ae_title: our AE title; callers must name it.
         address: where to listen.
-        port: 0 takes any free one; `port` then says which.
-        peers: who may call; empty admits loopback only.
-        spool: where instances go; its `also_accept` classes are offered too.
-        limits: bounds on connections and PDUs.
-        commitment: what takes reports and requests of storage commitment; without it they are not offered.
-        reporters: destinations that report on storage commitment, peers or not: who is none may only do that.
+        port: 0 takes any free port; the property `port` says which.
+        peers: who may call; if empty, any AE title from loopback.
+        spool: what stores instances; its `also_accept` classes are accepted too.
+        limits: what a peer may send, hold and open.
+        commitment: takes reports and requests of storage commitment; if None, the class is not accepted.
+        reporters: destinations that may report on storage commitment. One that is not among `peers` may do
+            nothing else.
     """
 
     def __init__(
@@ -107,7 +75,7 @@ class Receiver:
         spool: Spool,
         *,
         limits: Limits | None = None,
-        commitment: Commitment | None = None,
+        commitment: CommitmentHandler | None = None,
         reporters: Sequence[Peer] = (),
     ) -> None:
         self._address = address
@@ -132,10 +100,10 @@ class Receiver:
         ae.dimse_timeout = self._limits.idle_timeout_s
         ae.network_timeout = self._limits.idle_timeout_s
         ae.add_supported_context(Verification)
-        for uid in sorted(READ_CLASSES | self._spool.also_accept):
+        for uid in sorted(MR_IMAGE_CLASSES | self._spool.also_accept):
             ae.add_supported_context(uid, list(TRANSFER_SYNTAXES))
         if self._commitment is not None:
-            # A peer that reports is the SCP of the association that it opens, and negotiates that role.
+            # A destination that reports is the SCP on an association that it opens, and negotiates that role.
             ae.add_supported_context(commitment.SOP_CLASS_UID, scu_role=True, scp_role=True)
         return ae
 
@@ -147,10 +115,10 @@ class Receiver:
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Listen; returns at once.
+        """Start to listen, and return at once.
 
         Raises:
-            ConfigurationError: the address or port cannot be had.
+            ConfigurationError: the address or port is not available.
         """
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
@@ -179,16 +147,27 @@ class Receiver:
         log.info("listening", called_ae=self._ae.ae_title, address=self._address, port=self.port)
 
     def _commitment_handlers(self) -> list[tuple[Any, Callable[[Event], Any]]]:
-        there = self._commitment
-        if there is None:
+        """What handles reports and requests. If it raises on unreadable bytes, pynetdicom answers 0x0110."""
+        handler = self._commitment
+        if handler is None:
             return []
-        return [
-            (evt.EVT_N_EVENT_REPORT, lambda event: answer_report(event, there, _calling_ae(event.assoc))),
-            (evt.EVT_N_ACTION, lambda event: answer_request(event, there, _calling_ae(event.assoc))),
-        ]
+
+        def answer_report(event: Event) -> tuple[int, None]:
+            report = commitment.read_report(event)
+            if isinstance(report, int):  # the status that refuses it
+                return report, None
+            return handler.report(report, _calling_ae(event.assoc)), None
+
+        def answer_request(event: Event) -> tuple[int, None]:
+            request = commitment.read_request(event)
+            if isinstance(request, int):
+                return request, None
+            return handler.request(request, _calling_ae(event.assoc)), None
+
+        return [(evt.EVT_N_EVENT_REPORT, answer_report), (evt.EVT_N_ACTION, answer_request)]
 
     def stop(self) -> None:
-        """Stop listening and abort what is open; their series count as interrupted."""
+        """Stop listening and abort open associations, whose series then count as interrupted."""
         if self._server is None or self._thread is None:
             return
         self._server.stop_listening()
@@ -207,17 +186,17 @@ class Receiver:
             return
         if self._reporters and admits(self._reporters, calling, address):
             association.acceptor.supported_contexts = [
-                c for c in association.acceptor.supported_contexts if c.abstract_syntax in _BRING_NOTHING
+                c for c in association.acceptor.supported_contexts if c.abstract_syntax in _WITHOUT_INSTANCES
             ]
             return
         log.warning("caller_rejected", calling_ae=calling, address=address)
         association.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED)
-        association.kill()  # waits until the peer has the rejection
+        association.kill()  # waits until the rejection is sent
 
     def _accepted(self, event: Event) -> None:
         association = event.assoc
-        if all(c.abstract_syntax in _BRING_NOTHING for c in association.accepted_contexts):
-            return  # nothing of it will have to be told apart from another's
+        if all(c.abstract_syntax in _WITHOUT_INSTANCES for c in association.accepted_contexts):
+            return  # it can bring no instance, so it needs no record
         facts = AssociationFacts(
             association_id=uuid.uuid4().hex,
             calling_ae=_calling_ae(association),
@@ -228,24 +207,24 @@ class Receiver:
         try:
             self._spool.ledger.association_opened(facts)
         except OutOfResources as error:
-            log.error("association_not_recorded", error=error)  # noqa: TRY400 - the error says it all
+            log.error("association_not_recorded", error=error)  # noqa: TRY400 - a traceback adds nothing
             association.abort()
             return
         with self._lock:
             self._facts[association] = facts
         log.info("association_opened", association_id=facts.association_id, calling_ae=facts.calling_ae)
 
-    def _store(self, request: StoreRequest) -> Answer:
+    def _store(self, association: Association, request: StoreRequest) -> Answer:
         with self._lock:
-            facts = self._facts[request.association]
+            facts = self._facts[association]
         return self._spool.receive(request, facts)
 
     def _ended(self, association: Association) -> None:
-        """An association's thread has come to its end, whatever the reason."""
+        """Record the end of an association, whatever its reason."""
         with self._lock:
             facts = self._facts.pop(association, None)
         if facts is None:
-            return  # it was never accepted, or could bring nothing
+            return  # it was never accepted, or could bring no instance
         released = bool(association.is_released)
         log.info(
             "association_closed",
@@ -258,7 +237,7 @@ class Receiver:
                 facts.association_id, released=released, at=datetime.now(UTC)
             )
         except OutOfResources as error:
-            log.error(  # noqa: TRY400 - the error says it all
+            log.error(  # noqa: TRY400 - a traceback adds nothing
                 "association_end_not_recorded", association_id=facts.association_id, error=error
             )
 

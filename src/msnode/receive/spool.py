@@ -1,77 +1,63 @@
-"""One instance made durable, then answered.
+"""Makes one instance durable, then answers it.
 
-The file that is stored is Part 10 header plus the data set exactly as it was encoded by the sender.
-Success is answered only after the bytes are on disk under a name of our own and the ledger has them.
+The stored file is a Part 10 header and the data set exactly as the sender encoded it. Success is answered
+only after the bytes are on the disk, under a name that the node chose, and recorded in the ledger.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 
 from msnode import crash_points
-from msnode.domain.arrivals import Arrival, AssociationFacts
-from msnode.errors import MsnodeError, NotReadable, OutOfResources
+from msnode.dicom.header import is_valid_uid
+from msnode.dicom.uids import MR_IMAGE_CLASSES
+from msnode.domain.arrivals import AssociationFacts
+from msnode.errors import NotReadable, OutOfResources
 from msnode.receive.command import file_meta
-from msnode.receive.group_commit import Together
-from msnode.receive.incoming import read_filing, read_filing_of_file, valid_uid
+from msnode.receive.group_commit import GroupCommit
+from msnode.receive.incoming import read_arrival, read_stored_arrival
+from msnode.receive.request import (
+    CANNOT_UNDERSTAND,
+    DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    Answer,
+    Refused,
+)
 from msnode.store import Blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from msnode.receive.incoming import Filing
-    from msnode.receive.intake import StoreRequest
+    from msnode.domain.arrivals import Arrival
     from msnode.receive.ledger import Ledger
+    from msnode.receive.request import StoreRequest
     from msnode.store import Store
 
 log = structlog.get_logger()
 
-READ_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
-"""SOP classes that are kept."""
-
-SUCCESS = 0x0000
-SOP_CLASS_NOT_SUPPORTED = 0x0122
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
 _MARGIN_S = 3600
-_AT_ONCE = 500
+_BATCH = 500
 _PREAMBLE = bytes(128) + b"DICM"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A C-STORE response: status (PS3.4 B.2.3) and Error Comment (0000,0902), at most 64 characters."""
-
-    status: int
-    comment: str = ""
-
-
-class Refused(MsnodeError):
-    """Ends the handling of one instance with this answer; the comment is ours and names no patient."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.comment)
-        self.answer = answer
-
-
 class Spool:
-    """Takes data sets from associations into the store and the ledger.
+    """Puts instances into the store and the ledger.
 
     Args:
-        store: where bytes go.
-        ledger: where arrivals go.
-        same_image: whether two files hold the same pixels in the same place; asked only where a known
-            SOP Instance UID comes with other bytes.
-        min_free_bytes: with less room than this after storing, 0xA700 is answered.
-        also_accept: SOP Class UIDs answered 0x0000 and discarded, so that senders can send whole studies.
+        store: keeps the bytes.
+        ledger: records the arrivals.
+        same_image: whether two files hold the same pixels in the same place; asked only if a known SOP
+            Instance UID comes with other bytes.
+        min_free_bytes: an instance that would leave less room on the disk is answered 0xA700.
+        also_accept: SOP Class UIDs that are answered 0x0000 and discarded, so that senders can send whole
+            studies.
     """
 
     def __init__(
@@ -88,10 +74,10 @@ class Spool:
         self._store = store
         self._same_image = same_image
         self._min_free_bytes = min_free_bytes
-        self._together = Together(ledger)
+        self._group_commit = GroupCommit(ledger)
 
     def receive(self, request: StoreRequest, facts: AssociationFacts) -> Answer:
-        """Take one C-STORE request, on the association of these facts; the data set is never decoded here."""
+        """Store, record and answer one C-STORE request of an association. Pixels are never decoded here."""
         sop_class, sop_instance = request.sop_class_uid, request.sop_instance_uid
         try:
             self._receive(request, facts)
@@ -101,30 +87,31 @@ class Spool:
         except NotReadable as error:
             answer = Answer(CANNOT_UNDERSTAND, str(error))
         except OutOfResources as error:
-            log.error("instance_not_stored", error=error)  # noqa: TRY400 - the error says it all
+            log.error("instance_not_stored", error=error)  # noqa: TRY400 - a traceback adds nothing
             answer = Answer(OUT_OF_RESOURCES, "no room to store")
         refusal = Refused(answer)
         log.warning(
             "instance_refused",
             status=f"0x{answer.status:04X}",
             error=refusal,
-            sop_class_uid=sop_class if valid_uid(sop_class) else "invalid",
-            sop_instance_uid=sop_instance if valid_uid(sop_instance) else "invalid",
+            sop_class_uid=sop_class if is_valid_uid(sop_class) else "invalid",
+            sop_instance_uid=sop_instance if is_valid_uid(sop_instance) else "invalid",
             association_id=facts.association_id,
         )
         return answer
 
-    def index_again(self) -> int:
-        """At start: record blobs that are durable but not recorded, because power failed in between.
+    def recover_unrecorded(self) -> int:
+        """Record blobs that are durable but not recorded, because the power failed in between.
 
-        Their association was cut off as well, so that their series waits until it is sent again.
+        Call it at start. The association of such a blob was interrupted as well, so its series waits until it
+        is sent again.
 
-        A power cut takes from the record what was written last, and nothing before it: whatever is lost
-        was put after the instance that is now the last one, or not long before, since an instance is
-        recorded within a minute of being put. So blobs older than that are left alone, however many.
+        A power failure takes from the record what was written last. An instance is recorded within a minute
+        after its blob was stored. Therefore a lost instance is not much older than the last one on record,
+        and older blobs are not looked at.
 
         Returns:
-            How many there were.
+            The number of instances recorded.
         """
         last = self.ledger.last_received_at()
         since = 0 if last is None else last.timestamp() - _MARGIN_S
@@ -132,14 +119,14 @@ class Spool:
         facts = AssociationFacts(f"lost-{now:%Y%m%d%H%M%S}", "", "", "", now)
         count = 0
         blobs = self._store.blobs(since=since)
-        while digests := list(itertools.islice(blobs, _AT_ONCE)):
+        while digests := list(itertools.islice(blobs, _BATCH)):
             for digest in self.ledger.unrecorded(digests):
                 try:
-                    filing, syntax = read_filing_of_file(self._store.blob_path(digest))
+                    arrival = read_stored_arrival(self._store.blob_path(digest), facts)
                 except NotReadable as error:
-                    log.error("stored instance cannot be read", digest=digest, error=error)  # noqa: TRY400 - the error says it all
+                    log.error("stored_instance_unreadable", digest=digest, error=error)  # noqa: TRY400 - a traceback adds nothing
                     continue
-                count += self.ledger.add_lost(_arrival(digest, filing, syntax, facts))
+                count += self.ledger.add_lost(arrival.evolve(digest=digest))
         return count
 
     def _receive(self, request: StoreRequest, facts: AssociationFacts) -> None:
@@ -148,28 +135,27 @@ class Spool:
                 "instance_discarded", sop_class_uid=request.sop_class_uid, association_id=facts.association_id
             )
             return
-        if request.sop_class_uid not in READ_CLASSES:
+        if request.sop_class_uid not in MR_IMAGE_CLASSES:
             raise Refused(Answer(SOP_CLASS_NOT_SUPPORTED, "SOP class not accepted"))
-        if not valid_uid(request.sop_instance_uid):
+        if not is_valid_uid(request.sop_instance_uid):
             raise NotReadable("SOP Instance UID is invalid")
         if request.data is None:
-            raise OutOfResources("no memory left for what is being received")
+            raise OutOfResources("no memory left for the data set")
         if self._store.free_bytes() - len(request.data) < self._min_free_bytes:
             raise OutOfResources(f"less than {self._min_free_bytes} bytes would be free")
-        syntax = request.transfer_syntax_uid
-        filing = read_filing(request.data, syntax)
-        if filing.sop_class_uid != request.sop_class_uid:
+        arrival = read_arrival(request.data, request.transfer_syntax_uid, facts)
+        if arrival.sop_class_uid != request.sop_class_uid:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Class UID in data set differs from command"))
-        if filing.sop_instance_uid != request.sop_instance_uid:
+        if arrival.sop_instance_uid != request.sop_instance_uid:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Instance UID in data set differs from command"))
-        crash_points.reach("instance-read", filing.study_instance_uid)
-        meta = file_meta(filing.sop_class_uid, filing.sop_instance_uid, syntax)
+        crash_points.reach("instance-read", arrival.study_instance_uid)
+        meta = file_meta(arrival.sop_class_uid, arrival.sop_instance_uid, arrival.transfer_syntax_uid)
         blob = Blob(_PREAMBLE, meta, request.data)
-        self._keep(blob, _arrival(blob.digest, filing, syntax, facts))
-        crash_points.reach("instance-recorded", filing.study_instance_uid)
+        self._keep(blob, arrival.evolve(digest=blob.digest))
+        crash_points.reach("instance-recorded", arrival.study_instance_uid)
 
     def _keep(self, blob: Blob, arrival: Arrival) -> None:
-        """Store and record; until then the version with which it has to be compared may change."""
+        """Store and record. The known version may change meanwhile, and is then compared again."""
 
         def keep_bytes() -> None:
             if not self._store.has_blob(blob.digest):
@@ -177,37 +163,19 @@ class Spool:
 
         self._store.put(blob)
         crash_points.reach("instance-stored", arrival.study_instance_uid)
-        while (known := self._together.add(arrival, keep_bytes)) is not None:
+        while (known := self._group_commit.add(arrival, keep_bytes)) is not None:
             if not self._shows_the_same(known, blob.digest):
                 self.ledger.refuse(arrival, known, drop_bytes=lambda: self._store.remove(blob.digest))
                 raise Refused(
                     Answer(CANNOT_UNDERSTAND, "SOP Instance UID known with other pixels or geometry")
                 )
-            arrival = replace(arrival, replaces=known)
+            arrival = arrival.evolve(replaces=known)
 
     def _shows_the_same(self, known: str, new: str) -> bool:
-        """Whether new bytes show the same image as known ones, or those were removed by age."""
+        """Whether new bytes show the same image as known bytes, or retention has removed the known ones."""
         try:
             return not self._store.has_blob(known) or self._same_image(
                 self._store.blob_path(known), self._store.blob_path(new)
             )
         except OSError as error:
             raise OutOfResources(f"cannot compare with the known version: {error.strerror}") from error
-
-
-def _arrival(digest: str, filing: Filing, syntax: str, facts: AssociationFacts) -> Arrival:
-    return Arrival(
-        digest=digest,
-        sop_class_uid=filing.sop_class_uid,
-        sop_instance_uid=filing.sop_instance_uid,
-        series_instance_uid=filing.series_instance_uid,
-        study_instance_uid=filing.study_instance_uid,
-        transfer_syntax_uid=syntax,
-        modality=filing.modality,
-        patient_key=filing.patient_key,
-        slice_position_mm=filing.slice_position_mm,
-        frame_count=filing.frame_count,
-        own=filing.own,
-        association_id=facts.association_id,
-        received_at=datetime.now(UTC),
-    )

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag as DicomTag
+from msnode.dicom.header import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -223,10 +222,4 @@ def _either(values: Sequence[str]) -> str:
 
 def _values(header: Dataset, tag: str) -> set[str]:
     """The attribute's values as text; nothing where it is absent or malformed."""
-    try:
-        element = header.get(DicomTag(tag))
-        value = None if element is None else element.value
-    except (ValueError, TypeError, OverflowError, NotImplementedError):
-        return set()
-    several = value if isinstance(value, MultiValue) else [value]
-    return {str(each).strip().lower() for each in several if each is not None} - {""}
+    return {each.strip().lower() for each in texts(header, tag)} - {""}

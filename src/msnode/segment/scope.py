@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from msnode.dicom.header import number, text
 from msnode.domain.findings import OUTSIDE_SCOPE
 from msnode.errors import OutsideModelScope
 from msnode.segment.contrast import not_a_flair
@@ -71,8 +72,8 @@ def judge_scope(scope: Scope, grid: Grid, header: Dataset, prepared: Prepared) -
     """
     refused: list[str] = []
     warned = _acquisition(scope, grid, header)
-    for refusing, text in (*_brain_volume(scope, prepared), *_intensities(scope, prepared)):
-        (refused if refusing else warned).append(text)
+    for refusing, finding in (*_brain_volume(scope, prepared), *_intensities(scope, prepared)):
+        (refused if refusing else warned).append(finding)
     if (another := not_a_flair(prepared)) is not None:
         refused.insert(0, another)
     if refused:
@@ -137,11 +138,11 @@ def _acquisition(scope: Scope, grid: Grid, header: Dataset) -> list[str]:
     distance, (low, high) = grid.spacing[0], scope.slice_distance_mm
     if not low <= distance <= high:
         found.append(f"slice distance {distance:.1f} mm; the model was trained on {low:g} to {high:g} mm")
-    field = _number(header, "MagneticFieldStrength")
+    field = number(header, "MagneticFieldStrength")
     if field is not None and all(abs(field - seen) > _FIELD_TOLERANCE_T for seen in scope.field_strength_t):
         seen = ", ".join(f"{t:g}" for t in scope.field_strength_t)
         found.append(f"field strength {field:g} T; the model was trained on {seen} T")
-    vendor = str(header.get("Manufacturer") or "").strip()
+    vendor = text(header, "Manufacturer").strip()
     if vendor and not any(known.casefold() in vendor.casefold() for known in scope.manufacturers):
         known = ", ".join(scope.manufacturers)
         found.append(f"a scanner's manufacturer that the model was not trained on ({known} only)")
@@ -178,10 +179,3 @@ def _intensities(scope: Scope, prepared: Prepared) -> list[tuple[bool, str]]:
     if distance > seen.largest_distance:
         return [(False, f"the brain's intensities differ from those of training ({figures})")]
     return []
-
-
-def _number(header: Dataset, keyword: str) -> float | None:
-    try:
-        return float(header.get(keyword))
-    except (TypeError, ValueError):
-        return None

@@ -1,1 +1,1 @@
-"""From received instances to the one volume to read: assemble, select, check, decode."""
+"""From received instances to the volume to read: assemble, select, check, decode."""

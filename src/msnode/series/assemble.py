@@ -1,6 +1,6 @@
-"""When a study is complete: DICOM has no such signal, so quiet time and evenly spaced slices decide.
+"""Decides when a study is complete. DICOM has no such signal: quiet time and even slice spacing decide.
 
-Pure logic on what has arrived and a clock that the caller reads.
+This is pure logic on the arrivals and on a time that the caller gives.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ class Timers:
     Attributes:
         series_quiet_s: a series with nothing new for this long is complete.
         study_quiet_s: a study with nothing new for this long is complete.
-        after_release_s: replaces both where every association was released and no slice is missing.
+        after_release_s: replaces both if every association was released and no slice is missing.
         revision_quiet_s: replaces `study_quiet_s` for late slices of a study that was read before.
-        interrupted_quiet_s: replaces all of them where an association was cut off: so long the sender has
-            to send again what it has to. After that what there is is read, since a sender whose last answer
-            was a success, or that is gone for good, sends nothing again.
+        interrupted_quiet_s: replaces all of them if an association was interrupted. The sender has this time
+            to send the series again. Then the study is read as it is, since a sender may never send again.
     """
 
     series_quiet_s: float = 10
@@ -41,7 +40,7 @@ class Timers:
 
     @property
     def shortest_s(self) -> float:
-        """No study is complete earlier than this after its last instance."""
+        """The earliest time after its last instance at which a study can be complete, seconds."""
         return min(self.after_release_s, self.study_quiet_s, self.revision_quiet_s, self.interrupted_quiet_s)
 
 
@@ -62,8 +61,8 @@ class Verdict:
         complete: every series is complete and the study was quiet long enough.
         reason: one line for the record.
         series: each series' own verdict.
-        next_look_at: when time alone may change the answer, UTC; None where it is complete.
-        held: an association was cut off, and the sender is waited for.
+        next_look_at: when time alone may change the verdict, UTC; None if the study is complete.
+        held: whether the study waits for the sender of an interrupted association.
     """
 
     complete: bool
@@ -74,12 +73,17 @@ class Verdict:
 
 
 def assess(study: StudyArrivals, now: datetime, timers: Timers) -> Verdict:
-    """Decide from the timers, from the associations and from the slice positions.
+    """Decide whether a study is complete.
 
-    Timers run since the last instance of a series or of the study. A release shortens the wait to
-    `after_release_s` where every series is evenly spaced, no association that brought the study is
-    still open and none was interrupted. A series whose last association ended by abort or loss is complete
-    once instances of it came on an association that is released, else after `interrupted_quiet_s`.
+    Timers run from the last instance of a series or of the study. If every series is evenly spaced and every
+    association was released, the wait is `after_release_s`. A series whose last association was aborted or
+    lost is complete when instances of it came over an association that was released, else after
+    `interrupted_quiet_s`.
+
+    Args:
+        study: what has arrived.
+        now: current time, UTC.
+        timers: waiting times.
     """
     shortened = (
         study.open_associations == 0
@@ -138,10 +142,13 @@ def _assess_series(
 
 
 def evenly_spaced(positions_mm: tuple[float, ...]) -> bool:
-    """Whether slice positions have no gap: all steps within 5 % or 0.1 mm of the middle one.
+    """Whether slice positions have no gap: all steps within 5 % or 0.1 mm of the median step.
 
-    Positions at one place count once (a series may hold several contrasts); fewer than three places
-    show no unevenness; a series without positions, such as multi-frame, counts as even.
+    Equal positions count once, since a series may hold several contrasts. Fewer than three positions count as
+    even, and so does a series without positions, such as a multi-frame one.
+
+    Args:
+        positions_mm: positions along the normal of the slices, mm, in any order.
     """
     places = np.unique(np.round(positions_mm, 2))
     steps = np.diff(places)

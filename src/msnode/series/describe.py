@@ -1,4 +1,4 @@
-"""What the headers of a series say about it, in the terms that the selection rules use."""
+"""Describes a series by its headers, in the terms of the selection rules."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.uid import UID, MRImageStorage
 
-from msnode.dicom.planes import ENHANCED_CLASSES, functional_group, is_enhanced, number, planes_of, text
-from msnode.dicom.uids import is_own
+from msnode.dicom.header import items, number, text, texts
+from msnode.dicom.planes import functional_group, is_enhanced, planes_of
+from msnode.dicom.uids import MR_IMAGE_CLASSES, is_own, sop_class_name
 from msnode.errors import NotAVolume
 from msnode.series import words as vocabulary
 
@@ -45,10 +45,10 @@ _SAME_PLACE_MM = 0.05
 
 @dataclass(frozen=True)
 class Description:
-    """A series in the terms of the rules. Texts that name a finding are empty where there is none.
+    """A series in the terms of the rules. Text that names a finding is empty if there is none.
 
-    Times are in ms, None where the header has none; `coverage_mm` is None where slices have no place, and so
-    is `slice_distance_mm`, the usual distance between slices. `plane` is the nearest anatomical plane,
+    Times are in ms and None if the header has none. `coverage_mm` and `slice_distance_mm`, the median
+    distance between slices, are None if slices have no position. `plane` is the nearest anatomical plane,
     `tilt_deg` the angle between its normal and that of the slices.
     """
 
@@ -81,7 +81,7 @@ class Description:
 
 
 def describe(series: Series) -> Description:
-    """Read the headers of a series; the first instance speaks for all where they cannot differ."""
+    """Describe a series. What must be equal in all instances is read from the first one."""
     header = series.instances[0].header
     words = _words(header)
     image_type = _image_type(header)
@@ -94,9 +94,9 @@ def describe(series: Series) -> Description:
     spacing = next((p.spacing for p in planes if p.spacing is not None), None)
     return Description(
         own=any(is_own(i.header) for i in series.instances),
-        is_mr_image=modality == "MR" and header.get("SOPClassUID") in {MRImageStorage, *ENHANCED_CLASSES},
+        is_mr_image=modality == "MR" and text(header, "SOPClassUID") in MR_IMAGE_CLASSES,
         modality=modality,
-        sop_class_name=UID(text(header, "SOPClassUID")).name,
+        sop_class_name=sop_class_name(text(header, "SOPClassUID")),
         flair_word=_flair_word(header, words),
         named_other=_named_other(words),
         contrast=_acquisition_contrast(header),
@@ -126,14 +126,14 @@ def describe(series: Series) -> Description:
 
 
 def _words(header: Dataset) -> str:
-    """The description's words; a protocol may name the whole examination, so it comes second."""
+    """The words of the series description, else of the protocol, which may name the whole examination."""
     return vocabulary.normalised(
         text(header, "SeriesDescription").strip() or text(header, "ProtocolName").strip()
     )
 
 
 def _flair_word(header: Dataset, words: str) -> str:
-    """The word for a FLAIR in the description, or in the protocol where the description says only IR."""
+    """The word for a FLAIR in the description, or in the protocol if the description says only IR."""
     found = vocabulary.FLAIR.search(words)
     if found is None and vocabulary.INVERSION.search(words):
         found = vocabulary.FLAIR.search(vocabulary.normalised(text(header, "ProtocolName")))
@@ -141,7 +141,7 @@ def _flair_word(header: Dataset, words: str) -> str:
 
 
 def _named_other(words: str) -> str:
-    """A FLAIR may be called T1 (GE's T1 FLAIR): only with T2 beside it is that one of ours."""
+    """The words for another contrast. A T1 FLAIR (GE) is one, unless its name says T2 too."""
     another = _found(vocabulary.ANOTHER_INVERSION, words)
     return another or ("" if vocabulary.T2.search(words) else _found(vocabulary.T1, words))
 
@@ -156,29 +156,29 @@ def _first(values: set[str]) -> str:
 
 
 def _image_type(header: Dataset) -> set[str]:
-    values = set(text(header, "ImageType").upper().split("\\"))
+    values = {each.upper() for each in texts(header, "ImageType")}
     if is_enhanced(header):
         item = functional_group(header, 0, "MRImageFrameTypeSequence")
         if item is not None:
-            values |= set(text(item, "FrameType").upper().split("\\"))
+            values |= {each.upper() for each in texts(item, "FrameType")}
             values |= {text(item, "ComplexImageComponent").upper()}
     return values
 
 
 def _acquisition_contrast(header: Dataset) -> str:
     item = functional_group(header, 0, "MRImageFrameTypeSequence")
-    return (text(item, "AcquisitionContrast") if item else "") or text(header, "AcquisitionContrast")
+    return text(item, "AcquisitionContrast") or text(header, "AcquisitionContrast")
 
 
 def _timed(header: Dataset, keyword: str, sequence: str, inside: str) -> float | None:
-    """A time in ms, from the functional group where there is one; 0 means not applicable."""
+    """A time in ms, from the functional group if there is one; None for 0, which means not applicable."""
     item = functional_group(header, 0, sequence)
-    value = number(item, inside) if item is not None else None
-    return (value if value is not None else number(header, keyword)) or None
+    found = number(item, inside)
+    return (found if found is not None else number(header, keyword)) or None
 
 
 def _inversion_time(header: Dataset) -> float | None:
-    """(0018,0082), or the first of Inversion Times (0018,9079) where inversion recovery is on."""
+    """Inversion Time (0018,0082), or the first of Inversion Times (0018,9079) if inversion recovery is on."""
     item = functional_group(header, 0, "MRModifierSequence")
     if item is None:
         return number(header, "InversionTime") or None
@@ -193,13 +193,13 @@ def _inversion_time(header: Dataset) -> float | None:
 
 def _diffusion(header: Dataset, words: str) -> str:
     item = functional_group(header, 0, "MRDiffusionSequence")
-    value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
-    return f"b = {value:g}" if value else _found(vocabulary.DIFFUSION, words)
+    b_value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
+    return f"b = {b_value:g}" if b_value else _found(vocabulary.DIFFUSION, words)
 
 
 def _post_contrast(header: Dataset, words: str) -> str:
     agent = text(header, "ContrastBolusAgent")
-    if vocabulary.names_an_agent(agent) or header.get("ContrastBolusAgentSequence"):
+    if vocabulary.names_an_agent(agent) or items(header, "ContrastBolusAgentSequence"):
         return "Contrast/Bolus Agent is given"
     word = vocabulary.contrast_word(words)
     return f"'{word}' in its description" if word else ""
@@ -219,12 +219,12 @@ def _planes(series: Series) -> list[Plane]:
         try:
             planes.extend(planes_of(instance))
         except NotAVolume:
-            return []  # the volume's own checks will say why, should the series be chosen
+            return []  # if the series is chosen, the checks of the volume give the reason
     return planes
 
 
 def _places(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], str, float, int]:
-    """Distinct depths along the first plane's normal (mm, rising), its plane and tilt, orientations."""
+    """Distinct positions along the first normal (mm, rising), its plane and tilt, number of orientations."""
     placed = [
         (p.position, p.orientation) for p in planes if p.position is not None and p.orientation is not None
     ]

@@ -1,8 +1,7 @@
-"""Stored pixel values of one instance, decoded within bounds.
+"""Decodes the stored pixel values of one instance within limits.
 
-Uncompressed data is read here; RLE is decoded by pydicom; JPEG, JPEG-LS and JPEG 2000 by GDCM. What a
-codestream says of its own size is compared with the header before a decoder sees it, because a decoder
-allocates what the codestream asks for.
+pydicom decodes RLE, and GDCM decodes JPEG, JPEG-LS and JPEG 2000. The size that a codestream declares is
+compared with the header before a decoder sees it, because a decoder allocates what the codestream declares.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from msnode.dicom.planes import frame_count, number, text
+from msnode.dicom.header import PARSER_ERRORS, number, text, value
+from msnode.dicom.planes import frame_count
 from msnode.errors import NotAVolume, NotReadable, OutOfResources
 
 if TYPE_CHECKING:
@@ -35,26 +35,14 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAX_VOXELS = 2**28
-"""Largest volume decoded: 512 x 512 x 1024 (1 GiB as float32)."""
+"""Largest volume that is decoded: 512 x 512 x 1024 voxels (1 GiB as float32)."""
 
 _NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
 _GDCM = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 _BITS = (8, 16, 32)
 _START_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
-# what parsers and codecs raise on damaged data (pydicom wraps most of it in RuntimeError)
-_DAMAGE = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    EOFError,
-    struct.error,
-    UserWarning,
-)
-
+_DAMAGE = (*PARSER_ERRORS, RuntimeError)
+"""What parsers and codecs raise on damaged data (pydicom wraps most of it in RuntimeError)."""
 
 _MACHINE_FAILS = {
     errno.EIO,
@@ -65,15 +53,15 @@ _MACHINE_FAILS = {
     errno.ETIMEDOUT,
     errno.EHOSTDOWN,
 }
-"""Errors of the machine or of a shared file system: they say nothing of the file, which may be whole."""
+"""Errors of the machine or of a shared file system, which say nothing about the file."""
 
 
 def read_file(path: Path, *, header_only: bool) -> Dataset:
     """Read a DICOM file (PS3.10).
 
     Raises:
-        NotReadable: not DICOM, cut off inside the data set, or not to be opened.
-        OutOfResources: the machine or its storage fails; the file may be whole.
+        NotReadable: not DICOM, truncated inside the data set, or it cannot be opened.
+        OutOfResources: the machine or its storage failed; the file may be intact.
     """
     try:
         return dcmread(path, stop_before_pixels=header_only)
@@ -88,14 +76,14 @@ def read_file(path: Path, *, header_only: bool) -> Dataset:
 
 
 def check_pixel_description(header: Dataset) -> None:
-    """Refuse what cannot be one grey value a voxel, before anything is allocated.
+    """Check, before anything is allocated, that there is one grey value for each voxel.
 
     Raises:
-        NotAVolume: names the attribute that is wrong and what would be right.
+        NotAVolume: names the attribute that is wrong, and what is needed.
     """
     photometric = text(header, "PhotometricInterpretation")
     if photometric != "MONOCHROME2":
-        # MONOCHROME1 does not say around which value to invert, so it is refused, not guessed
+        # MONOCHROME1 does not say around which value to invert, so it is refused
         raise NotAVolume(f"Photometric Interpretation is {photometric or 'missing'}: MONOCHROME2 is needed")
     if number(header, "SamplesPerPixel") != 1:
         raise NotAVolume(f"Samples per Pixel is {text(header, 'SamplesPerPixel') or 'missing'}: 1 is needed")
@@ -118,7 +106,7 @@ def check_pixel_description(header: Dataset) -> None:
 
 
 def voxel_count(header: Dataset) -> int:
-    """Rows x Columns x Number of Frames as the header says."""
+    """Rows x Columns x Number of Frames, as the header gives them."""
     return int((number(header, "Rows") or 0) * (number(header, "Columns") or 0)) * frame_count(header)
 
 
@@ -126,16 +114,16 @@ def decode(path: Path) -> NDArray[np.integer]:
     """Stored values of one instance, (frame, row, column).
 
     Raises:
-        NotAVolume: no pixel data, or its description is not of one grey value a voxel.
-        NotReadable: pixel data is shorter than described, damaged, or in a transfer syntax not supported.
+        NotAVolume: no pixel data, or not one grey value for each voxel.
+        NotReadable: pixel data is shorter than described, damaged, or in an unsupported transfer syntax.
     """
     dataset = read_file(path, header_only=False)
     check_pixel_description(dataset)
     if voxel_count(dataset) > MAX_VOXELS:
         raise NotAVolume(f"{voxel_count(dataset)} voxels: at most {MAX_VOXELS} are read")
-    if not dataset.get("PixelData"):
+    if not value(dataset, "PixelData"):
         raise NotAVolume("no pixel data: (7FE0,0010) is missing or empty")
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    syntax = text(dataset.file_meta, "TransferSyntaxUID")
     if syntax in _NATIVE:
         return _native(dataset)
     if syntax == RLELossless or syntax in _GDCM:
@@ -191,7 +179,7 @@ def _compressed(dataset: Dataset, plugin: str) -> NDArray[np.integer]:
 
 
 def codestream_size(stream: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components that a JPEG, JPEG-LS or JPEG 2000 codestream declares; None if unclear.
+    """Rows, columns and components that a JPEG, JPEG-LS or JPEG 2000 codestream declares; None if unknown.
 
     Markers: ISO/IEC 10918-1 B.2 (SOF), ISO/IEC 14495-1 C.2 (SOF55), ISO/IEC 15444-1 A.5.1 (SIZ).
     """
@@ -217,8 +205,8 @@ def codestream_size(stream: bytes) -> tuple[int, int, int] | None:
 def same_image(one: Path, other: Path) -> bool:
     """Whether two files hold the same pixels in the same place, whatever else their headers say.
 
-    Geometry is compared as modality values' place: position, orientation, spacing and Frame of
-    Reference of the classic image or of every frame. False where either cannot be decoded.
+    Compared are the pixels, the rescale, and position, orientation, spacing and Frame of Reference of the
+    classic image or of every frame. False if either file cannot be decoded.
     """
     try:
         first, second = read_file(one, header_only=True), read_file(other, header_only=True)

@@ -1,6 +1,6 @@
-"""Which series of a study to read: rules on tags and geometry, a reason for each series not taken.
+"""Selects the series to read by rules on headers and geometry, with a reason for each other series.
 
-Only headers are read here. Geometry errors of the chosen series come later, when it becomes a volume.
+Only headers are read here. The geometry of the selected series is checked later, when it becomes a volume.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 Kind = Literal["axial-2d", "3d", "other-2d"]
-"""How a series was acquired: 2D in axial slices, 3D in any plane, 2D in another plane."""
+"""Kind of acquisition: 2D in axial slices, 3D in any plane, 2D in another plane."""
 
 KINDS: tuple[Kind, ...] = ("axial-2d", "3d", "other-2d")
 
@@ -30,13 +30,13 @@ class SelectionRules:
     """What counts as a readable FLAIR, and which of several is read.
 
     Attributes:
-        prefer: the kinds of acquisition, the best first; a kind that is left out comes last.
-        inversion_time_ms: allowed range; fluid is nulled at 1650-2800 ms between 0.5 T and 3 T, and at
+        prefer: kinds of acquisition, best first; a kind that is not listed comes last.
+        inversion_time_ms: allowed range, ms; fluid is nulled at 1650-2800 ms between 0.5 T and 3 T, and at
             1400 ms at 64 mT.
-        min_echo_time_ms: shorter echo times are T1 or proton density weighted.
-        min_repetition_time_ms: shorter repetition times are T1 weighted.
-        min_slices: fewer are a localiser or a fragment.
-        min_coverage_mm: smallest extent along the slice axis; less is not a head.
+        min_echo_time_ms: images with shorter echo times are T1 or proton density weighted, ms.
+        min_repetition_time_ms: images with shorter repetition times are T1 weighted, ms.
+        min_slices: series with fewer slices are localisers or fragments.
+        min_coverage_mm: smallest extent of a head along the slice axis, mm.
     """
 
     prefer: tuple[Kind, ...] = KINDS
@@ -48,17 +48,21 @@ class SelectionRules:
 
 
 def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Selection:
-    """Choose the FLAIR to read.
+    """Select the FLAIR to read.
 
-    Several eligible series: the kinds in the order of `rules.prefer`, then more slices, then smaller pixels,
-    then with the vendor's distortion correction and normalisation, then what is called a repetition, since a
-    scan is repeated where the first failed. What is still equal is refused.
+    Of several eligible series, the best is the first by: kind in the order of `rules.prefer`, more slices,
+    smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
+    repeated if the first one failed). If two are equal in all of these, none is read.
 
-    A FLAIR of which a part is missing is neither read nor passed over for another.
+    If bytes of a FLAIR are missing, neither that series nor another one is read.
+
+    Args:
+        series: all series of the study.
+        rules: the defaults if None.
 
     Returns:
-        The selection; where nothing can be read, `refusal` is NoEligibleSeries, AmbiguousSelection, or
-        NotReadable where something is missing; `asked_for` says whether there was a FLAIR of a head at all.
+        The selection. If nothing can be read, `refusal` is NoEligibleSeries, AmbiguousSelection, or
+        NotReadable if bytes are missing. `asked_for` says whether the study has a FLAIR of a head at all.
     """
     rules = rules or SelectionRules()
     eligible: list[tuple[Description, Series]] = []
@@ -78,7 +82,7 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
         else:
             passed.append(PassedOver(one.series_instance_uid, reason))
     if missing:
-        return _cannot_tell(missing, eligible, passed)
+        return _refuse_incomplete(missing, eligible, passed)
     if not eligible:
         reason = "; ".join(sorted(set(candidates))) or "no FLAIR series of a head"
         return Selection(
@@ -88,10 +92,10 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
             refusal=NoEligibleSeries(f"no FLAIR series can be read: {reason}"),
             asked_for=bool(candidates),
         )
-    return _prefer(eligible, passed, rules)
+    return _choose(eligible, passed, rules)
 
 
-def _cannot_tell(
+def _refuse_incomplete(
     missing: list[str], eligible: list[tuple[Description, Series]], passed: list[PassedOver]
 ) -> Selection:
     reason = "; ".join(missing)
@@ -101,7 +105,7 @@ def _cannot_tell(
     )
 
 
-def _prefer(
+def _choose(
     eligible: list[tuple[Description, Series]], passed: list[PassedOver], rules: SelectionRules
 ) -> Selection:
     eligible = sorted(eligible, key=lambda pair: _preference(pair[0], rules))
@@ -111,7 +115,7 @@ def _prefer(
         reason = f"{len(tied)} FLAIR series are equally suitable ({_in_words(best)})"
         passed += [PassedOver(one.series_instance_uid, "another series is equally suitable") for one in tied]
         passed += [
-            PassedOver(one.series_instance_uid, _less(described, best, rules))
+            PassedOver(one.series_instance_uid, _why_passed_over(described, best, rules))
             for described, one in eligible[len(tied) :]
         ]
         return Selection(
@@ -120,7 +124,9 @@ def _prefer(
             reason=reason,
             refusal=AmbiguousSelection(f"{reason}: one of them must be chosen by hand"),
         )
-    passed += [PassedOver(one.series_instance_uid, _less(d, best, rules)) for d, one in eligible[1:]]
+    passed += [
+        PassedOver(one.series_instance_uid, _why_passed_over(d, best, rules)) for d, one in eligible[1:]
+    ]
     how = flair_by_name(best) or flair_by_numbers(best, rules)
     return Selection(
         series=MappingProxyType({FLAIR: chosen}),
@@ -139,7 +145,7 @@ def _in_words(d: Description) -> str:
     return f"{'3D' if d.is_3d else '2D'} {d.plane}, {d.slice_count} slices, {d.pixel_mm:.2f} mm pixels"
 
 
-def _less(d: Description, best: Description, rules: SelectionRules) -> str:
+def _why_passed_over(d: Description, best: Description, rules: SelectionRules) -> str:
     names = (
         "its acquisition and plane",
         "its number of slices",
@@ -153,7 +159,7 @@ def _less(d: Description, best: Description, rules: SelectionRules) -> str:
 
 
 def _not_a_candidate(d: Description, rules: SelectionRules) -> str | None:
-    """Why a series is no FLAIR of a head at all; None where it is one, readable or not."""
+    """Why a series is not a FLAIR of a head; None if it is one, readable or not."""
     if d.own:
         return "made by this node"
     if not d.is_mr_image:
@@ -168,7 +174,7 @@ def _not_a_candidate(d: Description, rules: SelectionRules) -> str | None:
 
 
 def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str | None:
-    """Why a candidate cannot be read; None where it can. Its extent says nothing while slices are missing."""
+    """Why a candidate cannot be read; None if it can. Extent is checked last: slices may be missing."""
     checks = (
         (d.localiser, f"a localiser: {d.localiser}"),
         (d.diffusion, f"diffusion: {d.diffusion}"),
@@ -191,7 +197,7 @@ def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str
 
 
 def flair_by_name(d: Description) -> str:
-    """How the description or the contrast attribute names a T2 FLAIR; empty where it does not."""
+    """How the description or Acquisition Contrast names a T2 FLAIR; empty if neither does."""
     if d.named_other:
         return ""
     if d.contrast == "FLUID_ATTENUATED":
@@ -200,14 +206,14 @@ def flair_by_name(d: Description) -> str:
 
 
 def flair_by_numbers(d: Description, rules: SelectionRules) -> str:
-    """How inversion, echo and repetition time make a FLAIR; empty where they do not or one is missing."""
+    """How inversion, echo and repetition time show a FLAIR; empty if they do not, or if one is missing."""
     if None in (d.inversion_time_ms, d.echo_time_ms, d.repetition_time_ms) or _numbers_against(d, rules):
         return ""
     return f"by numbers ({_numbers_in_words(d)})"
 
 
 def _numbers_against(d: Description, rules: SelectionRules) -> str:
-    """What among the numbers present speaks against a FLAIR; a missing number does not."""
+    """The first number that contradicts a FLAIR, in words; empty if none does. A missing number does not."""
     low, high = rules.inversion_time_ms
     if d.inversion_time_ms is not None and not low <= d.inversion_time_ms <= high:
         return f"TI {d.inversion_time_ms:g} ms lies outside {low:g}-{high:g}"

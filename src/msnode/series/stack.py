@@ -1,4 +1,4 @@
-"""Planes → one regular stack: the geometric invariants of a volume, each one its own check."""
+"""Arranges planes as one regular stack. Each geometric invariant of a volume is a check of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from msnode.dicom.planes import Plane
 
 MIN_SLICES = 3
-"""Fewer slices cannot show that their distance is regular."""
+"""With fewer slices, the regularity of their distance cannot be checked."""
 
 _COSINE_TOLERANCE = 1e-3  # direction cosines are often written with three or four decimals
 _SPACING_TOLERANCE = 1e-4  # relative
@@ -48,10 +48,10 @@ class Stack:
 
 
 def arrange(planes: Sequence[Plane]) -> Stack:
-    """Order planes along their normal and prove that they form one regular stack.
+    """Order planes along their normal, and check that they form one regular stack.
 
     Raises:
-        NotAVolume: names the invariant that does not hold and what would be right.
+        NotAVolume: names the invariant that is violated, and what is needed.
     """
     _enough_slices(planes)
     along_row, along_column = _one_orientation(planes)

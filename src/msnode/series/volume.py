@@ -1,4 +1,4 @@
-"""Files → instances → series → volume. Each check is named for the invariant it holds.
+"""From files to instances, series and a volume. Each check is named after the invariant it checks.
 
 Geometry follows PS3.3 C.7.6.2.1.1: a voxel's position is the Image Position plus row index times the
 distance between rows along the column's direction cosines, plus column index times the distance between
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.dicom.header import drop_malformed
-from msnode.dicom.planes import number, planes_of, text
+from msnode.dicom.header import drop_malformed, number, text, texts
+from msnode.dicom.planes import planes_of
 from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
@@ -30,14 +30,14 @@ _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID
 
 
 def read_instance(path: Path, digest: str | None = None) -> Instance:
-    """Read a file's header, without pixel data; what is malformed in it counts as absent.
+    """Read the header of a file, without pixel data. Malformed elements count as absent.
 
     Args:
         path: a DICOM file (PS3.10).
-        digest: SHA-256 of its bytes where known; computed otherwise.
+        digest: SHA-256 of its bytes; computed if None.
 
     Raises:
-        NotReadable: not DICOM, cut off inside the header, or without the UIDs that name an instance.
+        NotReadable: not DICOM, truncated inside the header, or without the UIDs that identify an instance.
     """
     header = read_file(path, header_only=True)
     drop_malformed(header)
@@ -52,7 +52,7 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
 
 
 def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
-    """Instances by (study, series), in the order of these UIDs; inside a series by SOP Instance UID."""
+    """Series of instances, in the order of Study and Series UIDs; instances in the order of their UIDs."""
     groups: defaultdict[tuple[str, str], list[Instance]] = defaultdict(list)
     for instance in instances:
         header = instance.header
@@ -68,17 +68,18 @@ def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
 
 
 def to_volume(series: Series) -> SourceVolume:
-    """One regular stack of slices as float32 modality values, slices along row x column direction.
+    """Read one regular stack of slices as float32 modality values.
 
     Args:
         series: the latest version of each SOP instance.
 
     Returns:
-        Volume (slice, row, column) whose grid maps voxel indices to LPS mm; warnings name lossy compression.
+        Volume (slice, row, column) whose grid maps voxel indices to LPS mm. Slices run along the cross
+        product of row and column direction. A warning names lossy compression.
 
     Raises:
-        NotAVolume: a geometric invariant does not hold; the message says which, and what would be right.
-        NotReadable: pixel data is cut off, damaged or in a transfer syntax that is not supported.
+        NotAVolume: names the geometric invariant that is violated, and what is needed.
+        NotReadable: pixel data is truncated, damaged or in an unsupported transfer syntax.
     """
     headers = [instance.header for instance in series.instances]
     _modality_is_mr(series)
@@ -109,7 +110,7 @@ def _modality_is_mr(series: Series) -> None:
 
 def _no_mosaic(series: Series) -> None:
     for instance in series.instances:
-        if "MOSAIC" in text(instance.header, "ImageType").split("\\"):
+        if "MOSAIC" in texts(instance.header, "ImageType"):
             raise NotAVolume("Image Type MOSAIC: slices are tiled in one plane; one slice a plane is needed")
 
 
@@ -149,7 +150,7 @@ def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, 
             if k is None or plane.shape != shape[1:]:
                 raise NotReadable("the file does not hold the frames that its header described")
             of_stack = stack.planes[k]
-            with np.errstate(over="ignore", invalid="ignore"):  # looked for below, once for all slices
+            with np.errstate(over="ignore", invalid="ignore"):  # checked below, once for all slices
                 data[k] = plane.astype(np.float64) * of_stack.slope + of_stack.intercept
     if not np.isfinite(data).all():
         raise NotAVolume("values are not finite after rescaling")

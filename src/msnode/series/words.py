@@ -1,8 +1,8 @@
-"""What the words of a series description mean, in the languages and abbreviations that scanners meet.
+"""The meaning of words in series descriptions, in many languages and abbreviations.
 
-Descriptions are free text: vendor protocol names, a site's own habits, any language, misspelt. Patterns are
-searched in `normalised` text, so they are written in lower case, without accents and with one blank for
-everything that is neither letter, digit nor plus sign.
+Descriptions are free text: vendor protocol names, local habits, any language, spelling errors. Patterns are
+searched in `normalised` text. They are in lower case, without accents, and with one blank for everything that
+is not a letter, digit or plus sign.
 """
 
 # ruff: noqa: RUF001 - the words of several alphabets are the point
@@ -19,7 +19,7 @@ _LETTERS = str.maketrans({"ı": "i", "ł": "l", "ø": "o", "đ": "d", "æ": "ae"
 
 
 def normalised(text: str) -> str:
-    """Lower case, no accents, full-width letters as plain ones, words parted by single blanks.
+    """Text in lower case, without accents or full-width letters, words separated by single blanks.
 
     East Asian text becomes words of its own, since it is written without blanks between words.
     """
@@ -34,14 +34,14 @@ FLAIR = re.compile(
     r"|фл[аеэ]ир|[压壓]水|[黑抑]水|水抑制|フレア|플레어"
 )
 INVERSION = re.compile(r"\b(tirm|trim|ir)\b")
-"""Inversion recovery: a FLAIR or a STIR; which of them the protocol's name may say."""
+"""Inversion recovery: a FLAIR or a STIR; the protocol's name may say which."""
 
 T2 = re.compile(r"\bt2\w*")
 T1 = re.compile(r"\bt1\w*|mprage|mp2rage|\bspgr\b")
 ANOTHER_INVERSION = re.compile(
     r"\bdir\b(?! ?(ap|pa|lr|rl|is|si)\b)|double ?(ir\b|inversion)|\bstir\b|\bpsir\b|phase ?sensitive"
 )
-"""T2-weighted or not, with an inversion pulse, and no FLAIR."""
+"""Contrasts with an inversion pulse that are not FLAIR."""
 
 LOCALISER = re.compile(
     r"\bscouts?\b|locali[sz]|lokali[sz]|\bloc\b|\bsurvey\b|\b3 ?plane\b|\bplan scan\b|\breperage|ubersicht"
@@ -53,7 +53,7 @@ DERIVED = re.compile(
     r"|\bfus(ed|ion)|coreg|реконстр|реформат|субтракц|重建|重组|再構成|合成|减影|差分|サブトラ|재구성"
 )
 NOT_DERIVED = re.compile(r"\b(air|deep|dl|ai) reco(n\w*)?\b")
-"""Reconstruction by a network at the scanner, such as AIR Recon DL: still the acquired series."""
+"""Reconstruction by a network at the scanner, such as AIR Recon DL: still an acquired series."""
 
 DIFFUSION = re.compile(
     r"\bdwi\b|\bdiff\w*|\bdti\b|\bd?adc\b|\btrace\w*|\bs?b ?(5|8|10|12|15|20)00\b|диффуз|[弥彌]散"
@@ -87,7 +87,7 @@ _NO_AGENT = re.compile(
     r"([0 ]*|none?|nil|na|n a|unknown|plain|nativ\w*|(no|not|non|kein\w*|ohne|without|w o|sans|sin|senza|sem"
     r"|zonder|utan|uden|bez|без|нет|无|なし)\b.*)"
 )
-"""What a contrast agent field holds where the technologist was made to fill it in."""
+"""Text in a contrast agent field that means that no agent was given."""
 
 _ELSEWHERE = re.compile(
     r"spine(?!cho)|spinal|\b[ctl] ?sp\b|cervi[ck]|servikal|thora[ck]|torak|dorsal|lumb|lomb|sacr|\b[hbl]ws\b"
@@ -107,27 +107,27 @@ REPEAT = re.compile(
     r"\brepeat|\brpt\b|\brep\b|\brr\b|\brerun|\bredo\b|\bwdh|wiederhol|\brepet|\bripet|herhal|повтор|重扫|再撮"
 )
 UNCORRECTED = re.compile(r"^orig\b")
-"""GE puts it before the copy that was not corrected for the coil."""
+"""GE names the copy without coil correction so."""
 
 
 def contrast_word(words: str) -> str:
-    """The word of normalised text that says that contrast agent was given; empty where there is none."""
+    """The word in normalised text that says that contrast agent was given; empty if there is none."""
     match = CONTRAST.search(_AFTER_SOMETHING_ELSE.sub(" ", NO_CONTRAST.sub(" ", words)))
     return match.group().strip() if match else ""
 
 
 def names_an_agent(value: str) -> bool:
-    """Whether a contrast agent field holds an agent; sites also fill in that none was given."""
+    """Whether a contrast agent field names an agent. Some sites fill in that none was given."""
     return _NO_AGENT.fullmatch(normalised(value)) is None
 
 
 def other_part_of_the_body(words: str) -> str:
-    """The word of normalised text that names another part of the body; empty where there is none."""
+    """The word in normalised text that names another part of the body; empty if there is none."""
     match = _ELSEWHERE.search(words)
     return match.group().strip() if match else ""
 
 
 def may_be_a_head(part: str) -> bool:
-    """Whether Body Part Examined names the head, or nothing."""
+    """Whether Body Part Examined names the head or no particular part."""
     words = normalised(part)
     return _NO_PART.fullmatch(words) is not None or _HEAD.search(words) is not None

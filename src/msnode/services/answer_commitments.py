@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from msnode.dicom import commitment
-from msnode.dicom.association import COMMITMENT, open_association
+from msnode.dicom.association import open_association
+from msnode.dicom.contexts import COMMITMENT
 from msnode.errors import AssociationRejected, OutOfResources, PeerUnreachable
 from msnode.record import promises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from msnode.deliver.destination import RetryPolicy
-    from msnode.dicom.association import DicomAddress
+    from msnode.deliver.retry import RetryPolicy
     from msnode.dicom.commitment import Report, Request
+    from msnode.dicom.connection import DicomAddress
     from msnode.record.database import Database, Transaction
     from msnode.record.promises import OpenReport
     from msnode.store import Store

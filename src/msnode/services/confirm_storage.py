@@ -25,8 +25,8 @@ from msnode.record.job import BEING_DELIVERED
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from msnode.deliver.destination import RetryPolicy
-    from msnode.deliver.verification import Line, Verifiable
+    from msnode.deliver.destination import VerifiableDestination, VerificationSession
+    from msnode.deliver.retry import RetryPolicy
     from msnode.dicom.commitment import Report
     from msnode.record.database import Database, Transaction
     from msnode.record.delivery import Delivery
@@ -96,7 +96,7 @@ class Verifier:
     def __init__(
         self,
         database: Database,
-        destinations: Mapping[str, Verifiable],
+        destinations: Mapping[str, VerifiableDestination],
         retry: RetryPolicy,
         enqueue: Enqueue,
     ) -> None:
@@ -125,12 +125,12 @@ class Verifier:
             self._cannot_confirm(job, owed, why="the configuration has no such destination that confirms")
             return
         try:
-            with there.line(lambda report: self._reports.take(report, {destination})) as line:
+            with there.open_session(lambda report: self._reports.take(report, {destination})) as line:
                 self._ask(line, job, owed)
         except (PeerUnreachable, AssociationRejected) as error:
             self._ask_again(job, owed, note=str(error))
 
-    def _ask(self, line: Line, job: Job, owed: Sequence[Delivery]) -> None:
+    def _ask(self, line: VerificationSession, job: Job, owed: Sequence[Delivery]) -> None:
         by_commitment = [d for d in owed if d.verify == Verify.COMMITMENT]
         by_find = [d for d in owed if d.verify == Verify.FIND]
         if by_commitment and line.commits:
@@ -142,7 +142,7 @@ class Verifier:
         elif by_find:
             self._cannot_confirm(job, by_find, why="it cannot be asked by C-FIND")
 
-    def _commit(self, line: Line, job: Job, which: Sequence[Delivery]) -> None:
+    def _commit(self, line: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
         """Go on with the requests that are under way, and request what no request covers."""
         with self._database.read() as tx:
             under_way = commitments.outstanding(tx, job.id, which[0].destination)
@@ -167,7 +167,7 @@ class Verifier:
         elif new:
             self._prepare_and_request(line, job, new)
 
-    def _prepare_and_request(self, line: Line, job: Job, which: Sequence[Delivery]) -> None:
+    def _prepare_and_request(self, line: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
         transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
         with self._database.write() as tx:
             deadline = _now() + timedelta(seconds=line.deadline_s)
@@ -175,7 +175,9 @@ class Verifier:
         crash_points.reach("commitment-prepared", transaction_uid)
         self._request(line, job, which, transaction_uid)
 
-    def _request(self, line: Line, job: Job, which: Sequence[Delivery], transaction_uid: str) -> None:
+    def _request(
+        self, line: VerificationSession, job: Job, which: Sequence[Delivery], transaction_uid: str
+    ) -> None:
         wanted = tuple(Reference(d.result.sop_class_uid, d.result.sop_instance_uid) for d in which)
         answer = line.request(Request(transaction_uid, wanted))
         crash_points.reach("commitment-requested", transaction_uid)
@@ -202,7 +204,9 @@ class Verifier:
         with self._database.read() as tx:
             return commitments.is_answered(tx, transaction_uid)
 
-    def _overdue(self, line: Line, job: Job, which: Sequence[Delivery], transaction_uid: str) -> None:
+    def _overdue(
+        self, line: VerificationSession, job: Job, which: Sequence[Delivery], transaction_uid: str
+    ) -> None:
         if line.finds:
             self._look(line, job, which, overdue=transaction_uid)
             return
@@ -215,7 +219,9 @@ class Verifier:
             why = f"it never reported on {count} commitment requests"
             self._cannot_confirm(job, which, why=f"{why} and cannot be asked by C-FIND")
 
-    def _switch_to_find(self, line: Line, job: Job, which: Sequence[Delivery], *, why: str) -> None:
+    def _switch_to_find(
+        self, line: VerificationSession, job: Job, which: Sequence[Delivery], *, why: str
+    ) -> None:
         """It takes no commitment request: ask whether it has the objects instead, now and from now on."""
         if not line.finds:
             self._cannot_confirm(job, which, why=f"{why}, and no C-FIND")
@@ -224,7 +230,9 @@ class Verifier:
             deliveries.ask_by_find(tx, *which, at=_now(), note=why)
         self._look(line, job, [replace(d, verify=Verify.FIND, answers=0) for d in which])
 
-    def _look(self, line: Line, job: Job, which: Sequence[Delivery], *, overdue: str | None = None) -> None:
+    def _look(
+        self, line: VerificationSession, job: Job, which: Sequence[Delivery], *, overdue: str | None = None
+    ) -> None:
         """Ask whether it has the objects; what it has is committed, what it has not is sent again.
 
         Archives may list an object late, so that a no is believed at the third time only, or where the

@@ -15,7 +15,8 @@ from msnode.record import deliveries, jobs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from msnode.deliver.destination import Destination, RetryPolicy
+    from msnode.deliver.destination import Destination
+    from msnode.deliver.retry import RetryPolicy
     from msnode.record.database import Database, Transaction
     from msnode.record.delivery import Delivery
     from msnode.record.job import Job

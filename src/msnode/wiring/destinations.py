@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msnode.deliver import DESTINATION_TYPES
 from msnode.deliver.dicom import DicomDestination as DicomPeer
 from msnode.deliver.dicomweb import DicomWebDestination as DicomWebPeer
-from msnode.dicom.association import DicomAddress
+from msnode.dicom.connection import DicomAddress
 from msnode.encode.kinds import SERIES_DESCRIPTIONS, USUAL_KINDS, ResultRules
 from msnode.record.delivery import Takes, Verify
 from msnode.settings import DicomDestination, DicomWebDestination, FolderDestination
@@ -15,8 +15,7 @@ from msnode.settings import DicomDestination, DicomWebDestination, FolderDestina
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from msnode.deliver.destination import Destination
-    from msnode.deliver.verification import Verifiable
+    from msnode.deliver.destination import Destination, VerifiableDestination
     from msnode.settings import Settings
 
 
@@ -40,7 +39,7 @@ def destinations(settings: Settings) -> Mapping[str, Destination]:
     return made
 
 
-def verifiable(there: Mapping[str, Destination]) -> Mapping[str, Verifiable]:
+def verifiable(there: Mapping[str, Destination]) -> Mapping[str, VerifiableDestination]:
     """Those of the destinations that can be asked whether they keep what they were given."""
     kinds = (DicomPeer, DicomWebPeer)
     return {name: destination for name, destination in there.items() if isinstance(destination, kinds)}

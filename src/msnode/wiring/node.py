@@ -10,7 +10,7 @@ import structlog
 
 import msnode
 from msnode import logs
-from msnode.deliver.destination import RetryPolicy
+from msnode.deliver.retry import RetryPolicy
 from msnode.engine.engine import Engine, QueueSlots
 from msnode.engine.tables import create_tables
 from msnode.record import work

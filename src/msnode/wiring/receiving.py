@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from msnode.deliver.destination import RetryPolicy
-from msnode.receive.guard import Limits, Peer
-from msnode.receive.scp import Receiver, sop_class_uids
+from msnode.deliver.retry import RetryPolicy
+from msnode.receive.accepted import sop_class_uids
+from msnode.receive.admission import Peer
+from msnode.receive.limits import Limits
+from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
 from msnode.series.pixels import same_image
 from msnode.services.answer_commitments import CommitmentDesk
@@ -32,7 +34,7 @@ def make_receiver(
     """A receiver that is not listening yet; what the record lost in a power cut is recorded again.
 
     Raises:
-        ConfigurationError: a name in receive.also_accept is no storage SOP class.
+        ConfigurationError: a name in receive.also_accept is not a storage SOP class.
     """
     receive = settings.receive
     spool = Spool(
@@ -42,7 +44,7 @@ def make_receiver(
         min_free_bytes=receive.min_free_mb * 2**20,
         also_accept=sop_class_uids(receive.also_accept),
     )
-    lost = spool.index_again()
+    lost = spool.recover_unrecorded()
     if lost:
         log.warning("instances_recorded_again", count=lost)
     limits = Limits(

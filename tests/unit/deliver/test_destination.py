@@ -1,8 +1,10 @@
 import pytest
 
 from msnode.deliver import DESTINATION_TYPES
-from msnode.deliver.destination import FakeDestination, Outcome, ResultObject, RetryPolicy
-from msnode.dicom.association import Context
+from msnode.deliver.destination import Outcome, ResultObject
+from msnode.deliver.fakes import FakeDestination
+from msnode.deliver.retry import RetryPolicy
+from msnode.dicom.contexts import Context
 from msnode.errors import DeliveryRefused, OutOfResources, PeerUnreachable
 from support.dicom_files import flair_series
 

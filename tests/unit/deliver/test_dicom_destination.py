@@ -5,7 +5,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from msnode.deliver.destination import Outcome, ResultObject
 from msnode.deliver.dicom import CONTEXT_OF_KIND, DicomDestination, outcome_of
-from msnode.dicom.association import COMMITMENT, FIND, VERIFICATION, DicomAddress
+from msnode.dicom.connection import DicomAddress
+from msnode.dicom.contexts import COMMITMENT, FIND, VERIFICATION
 from support.dicom_files import change, flair_series
 from support.peers import answering_scp
 

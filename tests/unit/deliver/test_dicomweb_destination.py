@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_read_now_is_tried_again(objects):
 
 
 def find(url, *uids):
-    with to(url).line(lambda _report: 0) as line:
+    with to(url).open_session(lambda _report: 0) as line:
         assert (line.commits, line.finds) == (False, True)
         return line.find("1.2.1", "1.2.2", uids)
 

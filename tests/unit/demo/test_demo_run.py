@@ -10,7 +10,7 @@ from msnode.demo.node import Node, wait_for_results
 from msnode.demo.patient import write_series
 from msnode.demo.phantom import Phantom
 from msnode.demo.run import run_demo
-from msnode.dicom.association import DicomAddress
+from msnode.dicom.connection import DicomAddress
 from msnode.domain.imaging import Grid, Volume
 from msnode.errors import ConfigurationError, PeerUnreachable, ProcessDied
 from msnode.settings import load_settings

@@ -1,7 +1,5 @@
-import socket
 import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,26 +12,18 @@ from pydicom.uid import (
     MRImageStorage,
     SegmentationStorage,
 )
-from pynetdicom import _config
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.pdu import P_DATA_TF
 
-from msnode.dicom import association
-from msnode.dicom.association import (
-    COMMITMENT,
-    FIND,
-    VERIFICATION,
-    Context,
-    DicomAddress,
-    Found,
-    echo,
-    open_association,
-)
+from msnode.dicom import connection
+from msnode.dicom.association import Found, echo, open_association
 from msnode.dicom.commitment import Reference, Request, read_request
-from msnode.errors import AssociationRejected, MsnodeError, PeerUnreachable
+from msnode.dicom.connection import DicomAddress
+from msnode.dicom.contexts import COMMITMENT, FIND, VERIFICATION, Context
+from msnode.errors import PeerUnreachable
 from support.commitment_peer import commitment_pacs, kept
 from support.dicom_files import flair_series
-from support.peers import answering_scp, free_port
+from support.peers import answering_scp, in_time
 
 MR = Context(MRImageStorage, ExplicitVRLittleEndian)
 SEG = Context(SegmentationStorage, ExplicitVRLittleEndian)
@@ -55,28 +45,6 @@ def _mr_association(store):
         open_association(_address(port), "MSNODE", [MR]) as found,
     ):
         yield found
-
-
-@contextmanager
-def _listener(behave):
-    """A TCP listener that hands its first connection to `behave`."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve():
-            connection, _ = server.accept()
-            with connection:
-                behave(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield server.getsockname()[1]
-        thread.join(timeout=10)
-        assert not thread.is_alive()
-
-
-def test_identifiers_are_never_logged():
-    assert not _config.LOG_REQUEST_IDENTIFIERS
-    assert not _config.LOG_RESPONSE_IDENTIFIERS
 
 
 def test_echo_says_what_the_peer_would_take():
@@ -103,11 +71,6 @@ def test_a_peer_that_accepts_no_context_accepts_nothing():
     ):
         assert not found.accepts(SEG)
         assert set(found.refusals()) == {SEG, SR}
-
-
-def test_a_name_without_a_dot_is_resolved():
-    with answering_scp(_pairs(VERIFICATION)) as port:
-        assert echo(_address(port, host="localhost"), "MSNODE").status == 0
 
 
 def test_the_data_set_goes_byte_for_byte(tmp_path):
@@ -157,55 +120,6 @@ def test_comment_of_the_peer(tmp_path):
     assert (answer.status, answer.comment) == (0xA700, "disk full")
 
 
-def test_a_refused_association_says_why():
-    with (
-        answering_scp(_pairs(VERIFICATION)) as port,
-        pytest.raises(AssociationRejected, match=r"NOBODY at 127.* permanently: called ae title not recog"),
-    ):
-        echo(_address(port, aet="NOBODY"), "MSNODE")
-
-
-def test_nobody_listens():
-    begin = time.monotonic()
-    with pytest.raises(PeerUnreachable, match="no connection"):
-        echo(_address(free_port()), "MSNODE")
-    assert time.monotonic() - begin < 2
-
-
-def test_no_such_host():
-    with pytest.raises(PeerUnreachable, match="not resolved"):
-        echo(_address(104, host="no-such-host.invalid"), "MSNODE")
-
-
-def _silent(connection):
-    connection.settimeout(5)
-    with suppress(ConnectionResetError):
-        while connection.recv(65536):  # until the node hangs up
-            pass
-
-
-def _garbage(connection):
-    connection.recv(65536)
-    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    _silent(connection)
-
-
-def _truncated(connection):
-    connection.recv(65536)
-    connection.sendall(b"\x02\x00\x00\x00\x00\xff\x00\x01")
-
-
-@pytest.mark.parametrize("behave", [lambda _connection: None, _silent, _garbage, _truncated])
-def test_no_error_of_a_lower_layer_leaks(behave, monkeypatch):
-    monkeypatch.setattr(association, "_NEGOTIATE_S", 0.3)
-    with _listener(behave) as port:
-        begin = time.monotonic()
-        with pytest.raises(MsnodeError) as caught:
-            echo(_address(port), "MSNODE")
-        assert time.monotonic() - begin < 3
-    assert isinstance(caught.value, PeerUnreachable)
-
-
 def test_a_peer_that_aborts_in_the_middle(tmp_path):
     (path,) = flair_series(tmp_path, slices=1)
 
@@ -224,44 +138,40 @@ def test_a_peer_that_aborts_in_the_middle(tmp_path):
 
 
 def test_a_peer_that_never_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(association, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_S", 0.3)
     (path,) = flair_series(tmp_path, slices=1)
     release = threading.Event()
 
     def store(event):
-        release.wait(10)
+        release.wait(120)
         return 0x0000
 
     with answering_scp(_pairs(MR), store=store) as port:
-        begin = time.monotonic()
         with (
             open_association(_address(port), "MSNODE", [MR]) as a,
             pytest.raises(PeerUnreachable, match="no answer"),
         ):
-            a.store(path)
-        assert time.monotonic() - begin < 5
+            in_time(lambda: a.store(path))
         release.set()
 
 
 def test_a_peer_that_stops_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr(association, "_STALL_S", 0.3)
-    monkeypatch.setattr(association, "_ANSWER_S", 2)
+    monkeypatch.setattr(connection, "_STALL_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_S", 2)
     pixels = np.zeros((1, 4096, 4096), dtype=np.uint16)  # 32 MiB: more than the sockets' buffers hold
     (path,) = flair_series(tmp_path, pixels=pixels)
     release = threading.Event()
 
     def hold(event):
         if isinstance(event.pdu, P_DATA_TF):
-            release.wait(20)
+            release.wait(120)
 
     with answering_scp(_pairs(MR), EVT_PDU_RECV=hold) as port:
-        begin = time.monotonic()
         with (
             open_association(_address(port), "MSNODE", [MR]) as a,
             pytest.raises(PeerUnreachable, match="association lost"),
         ):
-            a.store(path)
-        assert time.monotonic() - begin < 10
+            in_time(lambda: a.store(path))
         release.set()
 
 

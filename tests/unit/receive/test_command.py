@@ -66,7 +66,7 @@ def test_command_of_another_message_is_none() -> None:
 
 @pytest.mark.parametrize("cut", [1, 4, 9, 30])
 def test_command_that_is_cut_off_is_refused(cut: int) -> None:
-    with pytest.raises(ValueError, match="no command set"):
+    with pytest.raises(ValueError, match="not a command set"):
         store_command(request_command()[:-cut])
 
 
@@ -75,7 +75,7 @@ def test_noise_is_no_request(noise: bytes) -> None:
     try:
         assert store_command(noise) is None or len(noise) > 50
     except ValueError as error:
-        assert str(error) == "no command set"  # noqa: PT017 - either is right
+        assert str(error) == "not a command set"  # noqa: PT017 - either is right
 
 
 @pytest.mark.parametrize("instance", ["1.2.3.45", "1.2.3.456"])

@@ -7,7 +7,7 @@ import pytest
 
 from msnode.domain.arrivals import Arrival
 from msnode.errors import OutOfResources
-from msnode.receive.group_commit import Together
+from msnode.receive.group_commit import GroupCommit
 from msnode.receive.ledger import MemoryLedger
 from support.peers import wait_until
 
@@ -42,11 +42,11 @@ class SlowLedger(MemoryLedger):
 
 def run(ledger: SlowLedger, *arrivals: Arrival) -> list[object]:
     """The first alone; the others while it is being recorded; what each call returned or raised."""
-    together = Together(ledger)
+    group_commit = GroupCommit(ledger)
 
     def add(one: Arrival) -> object:
         try:
-            return together.add(one, lambda: None)
+            return group_commit.add(one, lambda: None)
         except (OutOfResources, ZeroDivisionError) as error:
             return type(error)
 
@@ -54,7 +54,7 @@ def run(ledger: SlowLedger, *arrivals: Arrival) -> list[object]:
         first = pool.submit(add, arrivals[0])
         assert ledger.called.wait(20)
         others = [pool.submit(add, one) for one in arrivals[1:]]
-        wait_until(lambda: len(together._waiting) == len(others), what="the others wait")
+        wait_until(lambda: len(group_commit._waiting) == len(others), what="the others wait")
         ledger.go_on.set()
         return [each.result(timeout=20) for each in (first, *others)]
 
@@ -69,8 +69,8 @@ def test_what_comes_meanwhile_is_recorded_together() -> None:
 
 def test_one_after_the_other_each_is_recorded_at_once() -> None:
     ledger = MemoryLedger()
-    together = Together(ledger)
-    assert [together.add(arrival(n), lambda: None) for n in range(3)] == [None] * 3
+    group_commit = GroupCommit(ledger)
+    assert [group_commit.add(arrival(n), lambda: None) for n in range(3)] == [None] * 3
 
 
 def test_two_versions_of_an_instance_are_never_in_one_batch() -> None:
@@ -99,11 +99,11 @@ def test_a_mistake_met_by_one_does_not_keep_the_others_from_being_recorded() -> 
 @pytest.mark.parametrize("threads", [2, 16])
 def test_many_threads_record_everything_once(threads: int) -> None:
     ledger = MemoryLedger()
-    together = Together(ledger)
+    group_commit = GroupCommit(ledger)
 
     def bring(thread: int) -> None:
         for number in range(50):
-            assert together.add(arrival(1000 * thread + number), lambda: None) is None
+            assert group_commit.add(arrival(1000 * thread + number), lambda: None) is None
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(bring, range(threads)))

@@ -1,12 +1,13 @@
 """Reports and requests of storage commitment at the listener, over the wire."""
 
+from dataclasses import dataclass, field
+
 import pytest
 from pydicom.uid import MRImageStorage
 
-from msnode.dicom.association import COMMITMENT, VERIFICATION, Context
-from msnode.dicom.commitment import PROCESSING_FAILURE, Reference, Report, Request
-from msnode.receive.commitment import MemoryCommitment
-from msnode.receive.guard import Peer
+from msnode.dicom.commitment import PROCESSING_FAILURE, SUCCESS, Reference, Report, Request
+from msnode.dicom.contexts import COMMITMENT, VERIFICATION, Context
+from msnode.receive.admission import Peer
 from msnode.receive.ledger import MemoryLedger
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
@@ -17,6 +18,23 @@ KEPT = Reference(MRImageStorage, "1.2.3.1")
 REPORT = Report("1.2.9", (KEPT,), {Reference(MRImageStorage, "1.2.3.2"): 0x0112})
 REQUEST = Request("1.2.9", (KEPT,))
 MR = Context(MRImageStorage, "1.2.840.10008.1.2.1")
+
+
+@dataclass
+class MemoryCommitment:
+    """Keeps what it was told, with the calling AE title, and answers `status`."""
+
+    status: int = SUCCESS
+    reports: list[tuple[str, Report]] = field(default_factory=list)
+    requests: list[tuple[str, Request]] = field(default_factory=list)
+
+    def report(self, report: Report, calling_ae: str) -> int:
+        self.reports.append((calling_ae, report))
+        return self.status
+
+    def request(self, request: Request, calling_ae: str) -> int:
+        self.requests.append((calling_ae, request))
+        return self.status
 
 
 class Listener:

@@ -12,8 +12,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import OutOfResources
-from msnode.receive.intake import StoreRequest
 from msnode.receive.ledger import MemoryLedger
+from msnode.receive.request import StoreRequest
 from msnode.receive.spool import Spool
 from msnode.store import Store
 from support.dicom_files import encoded, flair_series
@@ -29,7 +29,7 @@ def image(tmp_path: Path) -> Dataset:
 def request(ds: Dataset, **command: Any) -> StoreRequest:
     """An instance as it comes in; `command` says what the command says otherwise."""
     as_it_should_be = StoreRequest(
-        None, str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), encoded(ds)
+        str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ExplicitVRLittleEndian), encoded(ds)
     )
     return replace(as_it_should_be, **command)
 
@@ -214,9 +214,9 @@ def test_bytes_without_a_record_are_recorded_at_the_next_start(spool, ledger, im
     one = spool()
     one.receive(request(image), FACTS)
     (arrival,) = ledger.arrivals
-    assert one.index_again() == 0
+    assert one.recover_unrecorded() == 0
     ledger.arrivals.clear()
-    assert one.index_again() == 1
+    assert one.recover_unrecorded() == 1
     (again,) = ledger.arrivals
     assert again.association_id.startswith("lost-")
     same = {"association_id", "received_at"}
@@ -233,7 +233,7 @@ def test_only_bytes_from_about_the_last_record_on_are_looked_at(spool, ledger, i
     old, lost, last = ledger.arrivals
     os.utime(store.blob_path(old.digest), times=2 * (last.received_at.timestamp() - 7200,))
     ledger.arrivals[:] = [last]
-    assert one.index_again() == 1
+    assert one.recover_unrecorded() == 1
     assert {a.digest for a in ledger.arrivals} == {last.digest, lost.digest}
 
 
@@ -244,4 +244,4 @@ def test_damaged_bytes_without_a_record_do_not_keep_the_node_from_starting(
     one.receive(request(image), FACTS)
     ledger.arrivals.clear()
     store.blob_path("ab" * 32).write_bytes(b"damaged")
-    assert one.index_again() == 1
+    assert one.recover_unrecorded() == 1

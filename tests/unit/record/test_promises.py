@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from msnode.deliver.destination import RetryPolicy
+from msnode.deliver.retry import RetryPolicy
 from msnode.dicom import commitment
-from msnode.dicom.association import DicomAddress
 from msnode.dicom.commitment import Reference, Request, read_report
+from msnode.dicom.connection import DicomAddress
 from msnode.errors import OutOfResources
 from msnode.record import promises, schema
 from msnode.services.answer_commitments import CommitmentDesk, Reporter

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from msnode import crash_points
-from msnode.deliver.destination import RetryPolicy
-from msnode.deliver.verification import FakeLine, FakeVerifiable
+from msnode.deliver.fakes import FakeVerifiableDestination, FakeVerificationSession
+from msnode.deliver.retry import RetryPolicy
 from msnode.dicom.commitment import Report
 from msnode.errors import AssociationRejected, OutOfResources, PeerUnreachable
 from msnode.record import commitments, deliveries, schema, work
@@ -43,7 +43,7 @@ class Confirming:
         self.ids += [each.workflow_id for each in work.of_job(tx, job)]
 
     def run(self, line=None, *, failure=None):
-        there = {} if line is None else {"pacs": FakeVerifiable(line, failure)}
+        there = {} if line is None else {"pacs": FakeVerifiableDestination(line, failure)}
         Verifier(self.record.database, there, RETRY, self.enqueue).run(1, "pacs")
 
     def report(self, report, senders=("pacs",)):
@@ -90,7 +90,7 @@ def named(request):
 
 
 def test_a_request_is_stored_before_it_is_sent_and_then_nobody_waits(confirming):
-    line = FakeLine()
+    line = FakeVerificationSession()
     line.on_request = lambda request: seen.append((request.transaction_uid, confirming.transactions()))
     seen = []
     confirming.run(line)
@@ -106,7 +106,7 @@ def test_a_request_is_stored_before_it_is_sent_and_then_nobody_waits(confirming)
 
 
 def test_a_report_over_the_same_line_before_the_answer_is_noted_is_not_overwritten(confirming):
-    line = FakeLine()
+    line = FakeVerificationSession()
     line.on_request = lambda request: line.take_report(Report(request.transaction_uid, request.instances[:1]))
     confirming.run(line)
     assert confirming.states() == {"seg": DeliveryState.COMMITTED, "sr": DeliveryState.DELIVERED}
@@ -120,7 +120,7 @@ def test_a_report_over_the_same_line_before_the_answer_is_noted_is_not_overwritt
 
 
 def test_a_report_makes_the_engine_send_what_failed(confirming):
-    line = FakeLine()
+    line = FakeVerificationSession()
     confirming.run(line)
     (request,) = line.requests
     seg, sr = sorted(request.instances, key=lambda each: each.sop_instance_uid)
@@ -133,7 +133,7 @@ def test_a_report_makes_the_engine_send_what_failed(confirming):
 
 
 def test_a_report_that_cannot_be_noted_has_to_come_again(confirming, monkeypatch):
-    line = FakeLine()
+    line = FakeVerificationSession()
     confirming.run(line)
     report = Report(line.requests[0].transaction_uid, line.requests[0].instances)
 
@@ -158,7 +158,7 @@ def test_a_run_that_was_killed_goes_on_under_the_same_transaction(confirming, mo
         if reached == point:
             raise Killed(key)
 
-    line = FakeLine()
+    line = FakeVerificationSession()
     with monkeypatch.context() as patch:
         patch.setattr(crash_points, "reach", reach)
         with pytest.raises(Killed):
@@ -170,17 +170,17 @@ def test_a_run_that_was_killed_goes_on_under_the_same_transaction(confirming, mo
 
 
 def test_a_request_that_was_not_answered_is_sent_again_under_the_same_transaction(confirming):
-    lost = FakeLine(failure=PeerUnreachable("association lost"))
+    lost = FakeVerificationSession(failure=PeerUnreachable("association lost"))
     confirming.run(lost)
     confirming.make_due()
-    line = FakeLine()
+    line = FakeVerificationSession()
     confirming.run(line)
     assert confirming.transactions() == [(line.requests[0].transaction_uid, State.REQUESTED)]
 
 
 @pytest.mark.parametrize("failure", [PeerUnreachable("down"), AssociationRejected("busy")])
 def test_a_destination_that_is_down_is_asked_later(confirming, failure):
-    confirming.run(FakeLine(), failure=failure)
+    confirming.run(FakeVerificationSession(), failure=failure)
     seg = confirming.now()["seg"]
     assert (seg.note, seg.verifications, seg.answers) == (str(failure), 1, 0)
     assert confirming.transactions() == []
@@ -189,14 +189,14 @@ def test_a_destination_that_is_down_is_asked_later(confirming, failure):
 
 def test_a_destination_that_stays_down_ends_in_doubt(confirming):
     for _ in range(5):
-        confirming.run(FakeLine(), failure=PeerUnreachable("down"))
+        confirming.run(FakeVerificationSession(), failure=PeerUnreachable("down"))
         confirming.make_due()
     assert confirming.record.job().state == JobState.COMPLETED
     assert "pacs cannot confirm what it has: asked 5 times: down" in confirming.record.job().reason
 
 
 def test_a_stale_workflow_leaves_a_waiting_request_alone(confirming):
-    line = FakeLine()
+    line = FakeVerificationSession()
     confirming.run(line)
     before = confirming.now()
     confirming.run(line)
@@ -205,7 +205,7 @@ def test_a_stale_workflow_leaves_a_waiting_request_alone(confirming):
 
 
 def test_a_workflow_of_a_clock_that_is_fast_comes_back_at_the_deadline(confirming):
-    line = FakeLine(deadline_s=30)
+    line = FakeVerificationSession(deadline_s=30)
     confirming.run(line)
     confirming.run(line)
     assert len(line.requests) == 1
@@ -213,7 +213,7 @@ def test_a_workflow_of_a_clock_that_is_fast_comes_back_at_the_deadline(confirmin
 
 
 def test_past_the_deadline_it_is_asked_by_find_and_what_is_missing_is_sent_again(confirming):
-    line = FakeLine(has={SR, "2.25.99"})
+    line = FakeVerificationSession(has={SR, "2.25.99"})
     confirming.run(line)
     confirming.make_overdue()
     confirming.run(line)
@@ -226,7 +226,7 @@ def test_past_the_deadline_it_is_asked_by_find_and_what_is_missing_is_sent_again
 
 
 def test_past_the_deadline_without_find_it_is_requested_anew_three_times_at_most(confirming):
-    line = FakeLine(finds=False)
+    line = FakeVerificationSession(finds=False)
     for _ in range(3):
         confirming.run(line)
         confirming.make_overdue()
@@ -240,7 +240,7 @@ def test_past_the_deadline_without_find_it_is_requested_anew_three_times_at_most
 
 
 def test_past_the_deadline_a_find_that_fails_is_repeated(confirming):
-    line = FakeLine(find_failure="C-FIND answered with status 0xA700")
+    line = FakeVerificationSession(find_failure="C-FIND answered with status 0xA700")
     confirming.run(line)
     confirming.make_overdue()
     confirming.run(line)
@@ -249,13 +249,13 @@ def test_past_the_deadline_a_find_that_fails_is_repeated(confirming):
 
 
 def test_a_destination_without_commitment_is_asked_by_find(confirming):
-    confirming.run(FakeLine(commits=False, has={SEG, SR}))
+    confirming.run(FakeVerificationSession(commits=False, has={SEG, SR}))
     assert confirming.record.job().state == JobState.COMPLETED
     assert {d.note for d in confirming.now().values()} == {"found by C-FIND"}
 
 
 def test_a_destination_with_neither_says_what_would_be_right(confirming):
-    confirming.run(FakeLine(commits=False, finds=False))
+    confirming.run(FakeVerificationSession(commits=False, finds=False))
     assert confirming.record.job().state == JobState.COMPLETED
     assert confirming.record.job().reason.endswith(
         "pacs cannot confirm what it has: it offers no storage commitment, and no C-FIND: "
@@ -270,7 +270,7 @@ def test_a_destination_that_is_configured_no_more_confirms_nothing(confirming):
 
 
 def test_a_refused_request_is_repeated_under_another_transaction_and_then_find_is_asked(confirming):
-    line = FakeLine(statuses=[0x0213, 0x0110, 0x0213], has={SEG, SR})
+    line = FakeVerificationSession(statuses=[0x0213, 0x0110, 0x0213], has={SEG, SR})
     for _ in range(3):
         confirming.run(line)
         assert confirming.now()["seg"].note.startswith("commitment request answered with status 0x0")
@@ -282,7 +282,7 @@ def test_a_refused_request_is_repeated_under_another_transaction_and_then_find_i
 
 
 def test_find_is_believed_at_the_third_no(finding):
-    line = FakeLine(commits=False, has={SR})
+    line = FakeVerificationSession(commits=False, has={SR})
     for _ in range(2):
         finding.run(line)
         assert finding.states() == {"seg": DeliveryState.DELIVERED, "sr": DeliveryState.COMMITTED}
@@ -297,14 +297,14 @@ def test_find_is_believed_at_the_third_no(finding):
 
 
 def test_a_find_that_fails_is_no_answer(finding):
-    line = FakeLine(find_failure="C-FIND answered with status 0xC001")
+    line = FakeVerificationSession(find_failure="C-FIND answered with status 0xC001")
     for _ in range(4):
         finding.run(line)
     assert {(d.state, d.answers) for d in finding.now().values()} == {(DeliveryState.DELIVERED, 0)}
 
 
 def test_a_destination_that_loses_an_object_again_and_again_is_given_up(finding):
-    line = FakeLine(has={SR})
+    line = FakeVerificationSession(has={SR})
     while finding.record.job().state != JobState.FAILED:
         finding.run(line)
         finding.deliver()
@@ -313,7 +313,7 @@ def test_a_destination_that_loses_an_object_again_and_again_is_given_up(finding)
 
 
 def test_nothing_is_asked_of_a_job_that_ended_or_has_something_to_send(confirming):
-    line = FakeLine()
+    line = FakeVerificationSession()
     with confirming.record.database.write() as tx:
         (seg, _) = deliveries.unconfirmed(tx, 1, "pacs")
         later = datetime.now(UTC)
@@ -325,7 +325,7 @@ def test_nothing_is_asked_of_a_job_that_ended_or_has_something_to_send(confirmin
 
 
 def test_the_right_request_is_waited_for(confirming):
-    line = FakeLine()
+    line = FakeVerificationSession()
     line.linger = lambda answered: seen.append((answered(), say(), answered()))
 
     def say():
@@ -344,7 +344,7 @@ def test_a_report_whose_answer_was_lost_with_the_process_comes_again(confirming,
         if reached == point:
             raise Killed
 
-    line = FakeLine()
+    line = FakeVerificationSession()
     confirming.run(line)
     report = Report(line.requests[0].transaction_uid, line.requests[0].instances)
     with monkeypatch.context() as patch:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from msnode.deliver.destination import FakeDestination, Outcome, RetryPolicy, SendResult
+from msnode.deliver.destination import Outcome, SendResult
+from msnode.deliver.fakes import FakeDestination
+from msnode.deliver.retry import RetryPolicy
 from msnode.errors import AssociationRejected, PeerUnreachable
 from msnode.record import deliveries
 from msnode.record.delivery import DeliveryState

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from msnode.receive.guard import Peer, admits
+from msnode.receive.admission import Peer, admits
 
 SCANNER = Peer("SCANNER", ("10.1.0.0/16", "2001:db8::/32"))
 PACS = Peer("PACS", ("10.2.0.7",))
