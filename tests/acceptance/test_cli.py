@@ -18,7 +18,7 @@ def commands(group, path=()):
         if isinstance(command, TyperGroup):
             yield from commands(command, (*path, name))
         else:
-            yield (*path, name), command
+            yield (*path, name), command.load()
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))

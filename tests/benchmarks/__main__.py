@@ -21,6 +21,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))  # the benchmarks use the tests' peers
     from benchmarks import (  # noqa: PLC0415 - needs the path
         bench_brain,
+        bench_cli,
         bench_encode,
         bench_engine,
         bench_history,
@@ -41,6 +42,7 @@ def main() -> None:
         "recovery": bench_recovery.run,
         "select": bench_select.run,
         "encode": bench_encode.run,
+        "cli": bench_cli.run,
     }
     wanted = sys.argv[1:] or list(known)
     if unknown := set(wanted) - set(known):

@@ -8,26 +8,19 @@ from typing import Annotated
 import typer
 
 import msnode
-from msnode.cli import config, demo, echo, jobs, model, serve, status, study
+from msnode.cli.lazy import LazyGroup
 from msnode.cli.output import fail
 from msnode.errors import ConfigurationError, MsnodeError
 
 app = typer.Typer(
     name="msnode",
+    cls=LazyGroup,
     help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.add_typer(study.app, name="study")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(model.app, name="model")
-app.add_typer(config.app, name="config")
-app.command("echo")(echo.echo)
-app.command("status")(status.status)
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msnode.cli.output import console, errors, fail, progress
+from msnode.cli.console import console, errors, progress
+from msnode.cli.output import fail
+from msnode.demo import report
+from msnode.demo.found import ENOUGH
+from msnode.demo.run import run_demo
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,15 +37,11 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Which patient is made up.", min=0)] = _SEED,
 ) -> None:
-    """Run the node once on loopback: PACS up, node up, a study in, SEG, SR and overlay back, result shown.
+    """Run the whole loop once on this machine and show the result.
 
     Site configuration and database are not touched. Exit 1: less than 80 % of the planted lesions over
     5 mm were found, or the study was not read.
     """
-    from msnode.demo import report  # noqa: PLC0415 - scipy and pynetdicom are not needed for --help
-    from msnode.demo.found import ENOUGH  # noqa: PLC0415 - as above
-    from msnode.demo.run import run_demo  # noqa: PLC0415 - as above
-
     signal.signal(signal.SIGTERM, _end)  # as Ctrl-C: what was started is ended first
     with progress() as bar:
         task = bar.add_task("starting", total=None)

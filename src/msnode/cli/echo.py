@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
-from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
+from msnode.cli.console import console, spinner
+from msnode.cli.output import ConfigOption, JsonOption, fail, print_json
+from msnode.deliver.dicom import DicomDestination
 from msnode.errors import ConfigurationError
 from msnode.settings import load_settings
+from msnode.wiring.destinations import destinations
 
 
 def echo(
@@ -16,10 +19,7 @@ def echo(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a destination (C-ECHO) and ask which result objects it would take; exit 1 if not all is well."""
-    from msnode.deliver.dicom import DicomDestination  # noqa: PLC0415 - pynetdicom takes half a second
-    from msnode.wiring.destinations import destinations  # noqa: PLC0415
-
+    """Test a DICOM destination (C-ECHO) and show which result objects it accepts."""
     settings = load_settings(config)
     found = destinations(settings).get(destination)
     if not isinstance(found, DicomDestination):

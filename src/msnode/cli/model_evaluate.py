@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from msnode.cli.output import ConfigOption, JsonOption, console, print_json, progress
+from msnode.cli.console import console, progress
+from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.errors import ConfigurationError
+from msnode.evaluate import compare as comparing
+from msnode.evaluate.evaluation import About, evaluate_cases
+from msnode.evaluate.report import SHOWN, show, write_report
+from msnode.evaluate.report_comparison import verdict, write_comparison
 from msnode.preprocess import recipes
 from msnode.segment.bundle import find_bundle, load_bundle
 from msnode.settings import load_settings
+from msnode.train import reading
+from msnode.train.cases import find_cases
 from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
@@ -60,12 +67,10 @@ def evaluate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a bundle on cases with expert masks, through the path that the node takes.
+    """Score a bundle on cases with expert masks.
 
     Cases without a mask are read too, and shown in the report for the eye to judge.
     """
-    from msnode.evaluate.report import write_report  # noqa: PLC0415 - scipy.spatial takes a moment to import
-
     loaded = _load(bundle, config)
     cases = _cases(data, case, [loaded])
     evaluation = _run(loaded, cases, data, held_out=held_out, preset=preset)
@@ -94,10 +99,7 @@ def compare(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score two bundles on the same cases: paired differences with confidence intervals."""
-    from msnode.evaluate import compare as comparing  # noqa: PLC0415 - as in evaluate
-    from msnode.evaluate.report_comparison import write_comparison  # noqa: PLC0415 - as in evaluate
-
+    """Compare two bundles on the same cases."""
     a, b = _load(bundle_a, config), _load(bundle_b, config)
     cases = [one for one in _cases(data, case, [a, b]) if one.mask is not None]
     if not cases:
@@ -125,8 +127,6 @@ def _load(reference: str | None, config: Path | None) -> Bundle:
 
 def _cases(data: Path, wanted: Sequence[str] | None, bundles: Sequence[Bundle]) -> list[Case]:
     """The cases asked for; scans that a bundle knows to be of one patient are of one patient here too."""
-    from msnode.train.cases import find_cases  # noqa: PLC0415 - SimpleITK takes half a second
-
     patients: dict[str, list[str]] = {}
     for bundle in bundles:
         for case, patient in bundle.manifest.training.get("patients", {}).items():
@@ -150,8 +150,6 @@ def _run(
     preset: Preset,
     min_volume_mm3: float | None = None,
 ) -> Evaluation:
-    from msnode.evaluate.evaluation import About, evaluate_cases  # noqa: PLC0415 - as in evaluate
-    from msnode.train.reading import predict_cases  # noqa: PLC0415 - loads the inference runtime
 
     manifest = bundle.manifest
     about = About(
@@ -171,13 +169,11 @@ def _run(
         def tell(name: str) -> None:
             bar.update(task, description=f"evaluating {name}")
 
-        results = predict_cases(bundle.path, cases, mode=about.mode, preset=preset, report=tell)
+        results = reading.predict_cases(bundle.path, cases, mode=about.mode, preset=preset, report=tell)
         return evaluate_cases(results, about)
 
 
 def _table(evaluation: Evaluation) -> Table:
-    from msnode.evaluate.report import show  # noqa: PLC0415 - as in evaluate
-
     table = Table(
         "case", "Dice", "PPV", "sensitivity", "HD95 mm", "lesion F1", "false", "lesions / expert",
         "ml / expert", box=None,
@@ -205,8 +201,6 @@ def _table(evaluation: Evaluation) -> Table:
 
 
 def _comparison_table(comparison: Comparison) -> Table:
-    from msnode.evaluate.report import SHOWN, show  # noqa: PLC0415 - as in evaluate
-    from msnode.evaluate.report_comparison import verdict  # noqa: PLC0415 - as in evaluate
 
     a, b = comparison.a.about.bundle, comparison.b.about.bundle
     table = Table("mean over scans", f"A: {a}", f"B: {b}", "B - A (95 % CI)", "", box=None)

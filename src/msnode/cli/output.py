@@ -1,17 +1,12 @@
-"""What commands print: JSON for programs, tables for people, one line for an error."""
+"""What every command has in common: options, JSON for programs, one line for an error."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
 ConfigOption = Annotated[
     Path | None,
@@ -22,10 +17,8 @@ ConfigOption = Annotated[
         show_default=False,
     ),
 ]
+JobId = Annotated[int, typer.Argument(help="Number of the job, as `msnode jobs list` shows it.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
-console = Console()
-errors = Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -37,22 +30,3 @@ def fail(message: str, *, code: int) -> int:
     """One clear line on stderr; returns the exit code."""
     typer.echo(f"msnode: {' '.join(message.split())}", err=True)
     return code
-
-
-def progress() -> Progress:
-    """A spinner with elapsed time on stderr; silent where stderr is no terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
-
-
-def spinner(description: str) -> AbstractContextManager[Any]:
-    """Show that something runs, for anything that may last over 2 s."""
-    bar = progress()
-    bar.add_task(description, total=None)
-    return bar

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from msnode import logs
 from msnode.cli.output import ConfigOption
 from msnode.settings import load_settings
+from msnode.wiring import node
 
 
 class Role(StrEnum):
@@ -32,16 +34,13 @@ def serve(
         ),
     ] = 1,
 ) -> None:
-    """Receive, read and deliver until stopped (SIGTERM or Ctrl-C).
+    """Run the node: receive, read and deliver until stopped (SIGTERM or Ctrl-C).
 
     Without --role, a receiver, `node.workers` workers and `node.senders` senders run as processes of
     their own and are restarted when one dies. With it, any number of them on any number of machines work
     together on one PostgreSQL database and one shared data_dir. Logs go to stderr.
     """
     settings = load_settings(config)
-    from msnode import logs  # noqa: PLC0415 - importing structlog and the roles is not needed for --help
-    from msnode.wiring import node  # noqa: PLC0415
-
     logs.configure(json=settings.node.log_format == "json", level=settings.node.log_level)
     if role is None:
         node.run_all(settings, config)

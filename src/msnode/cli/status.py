@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 import typer
 from rich.table import Table
 
-from msnode.cli.output import ConfigOption, JsonOption, console, print_json
+from msnode.cli.console import console
+from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.record.overview import overview
 from msnode.settings import load_settings
 from msnode.wiring.existing import existing_record
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show counts by state and what needs a person.
+    """Show the number of jobs in each state, and problems that need attention.
 
     Exit code 0: nothing needs a person. 1: something does, each in one line, or the record does not answer.
     """

@@ -10,21 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
+from msnode.cli.console import console, spinner
+from msnode.cli.output import ConfigOption, JsonOption, fail, print_json
 from msnode.errors import ConfigurationError, Rejected
+from msnode.reading.result_set import write_refusal
 from msnode.settings import Preset, load_settings, with_preset
-
-app = typer.Typer(help="Read a study from a folder.", no_args_is_help=True)
+from msnode.wiring.reader import read_folder
 
 _RESULT_FILE = "result.json"
 
 
-@app.callback()
-def _group() -> None:
-    """Read a study from a folder."""
-
-
-@app.command()
 def segment(
     path: Annotated[Path, typer.Argument(help="Folder of DICOM files: one study.", exists=True)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the objects and result.json.")],
@@ -39,7 +34,7 @@ def segment(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the FLAIR in PATH, segment its lesions, write the objects and result.json to --out.
+    """Segment the lesions of one study and write the result objects to a folder.
 
     Exit 0: read. Exit 1: the input cannot be read; the reason is on stderr and in result.json, and a
     rejection report stands beside it where the files belong to one study. Every date in the objects is
@@ -47,9 +42,6 @@ def segment(
     """
     settings = with_preset(load_settings(config), preset)
     _check_empty(out)
-    from msnode.reading.result_set import write_refusal  # noqa: PLC0415 - as below
-    from msnode.wiring.reader import read_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
-
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=".msnode-"))
     try:

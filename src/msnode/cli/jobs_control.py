@@ -1,0 +1,56 @@
+"""`msnode jobs retry`, `hurry` and `cancel`: what an administrator may do about a job."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from msnode.cli.console import console
+from msnode.cli.output import ConfigOption, JobId, JsonOption, print_json
+from msnode.errors import ConfigurationError
+from msnode.settings import load_settings
+from msnode.wiring import operate
+
+if TYPE_CHECKING:
+    from msnode.record.jobs import Job
+
+
+def retry(
+    job_id: Annotated[int | None, typer.Argument(help="Number of the job.", min=1)] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Every job that failed.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Retry a job: read its study again, or send again what was not delivered."""
+    if failed == (job_id is not None):
+        raise ConfigurationError("give the number of a job, or --failed for every job that failed")
+    settings = load_settings(config)
+    if job_id is not None:
+        _say(operate.retry_job(settings, job_id), as_json=as_json)
+        return
+    tried = operate.retry_failed(settings)
+    if as_json:
+        print_json([asdict(job) for job in tried])
+        return
+    for job in tried:
+        _say(job, as_json=False)
+    console.print(f"{len(tried)} jobs tried again", highlight=False)
+
+
+def hurry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Move a waiting job ahead of all others."""
+    _say(operate.hurry_job(load_settings(config), job_id), as_json=as_json)
+
+
+def cancel(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Cancel a job and its pending deliveries; delivered results stay delivered."""
+    _say(operate.cancel_job(load_settings(config), job_id), as_json=as_json)
+
+
+def _say(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(job))
+    else:
+        console.print(f"job {job.id} is {job.state}: {job.reason}", highlight=False, soft_wrap=True)
