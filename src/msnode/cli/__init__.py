@@ -1,4 +1,4 @@
-"""The command line: one module a command group. Exit codes: 0 done, 1 refused, 2 misuse."""
+"""The command line, one module per group of commands. Exit codes: 0 done, 1 refused, 2 misuse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msnode.errors import ConfigurationError, MsnodeError
 app = typer.Typer(
     name="msnode",
     cls=LazyGroup,
-    help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and images.",
+    help="DICOM node: segments multiple sclerosis lesions in FLAIR and returns SEG, SR and images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -39,7 +39,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: every expected error is one line on stderr and an exit code."""
+    """Entry point: reports every expected error as one line on stderr and an exit code."""
     try:
         app()
     except ConfigurationError as error:

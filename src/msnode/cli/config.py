@@ -1,4 +1,4 @@
-"""`msnode config show`: what is in force."""
+"""`msnode config show`: the settings in force."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from msnode.settings import load_settings
 
 
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show every setting in force, whether from file, environment or default."""
+    """Show every setting in force, whether from file, environment or default.
+
+    A database password is masked.
+    """
     values = load_settings(config).model_dump(mode="json")
     values["node"]["database_url"] = _without_password(values["node"]["database_url"])
     if as_json:

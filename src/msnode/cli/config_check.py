@@ -1,4 +1,4 @@
-"""`msnode config check` and `test-route`: whether configuration and rules are right, and what they do."""
+"""`msnode config check` and `test-route`: validates the configuration and explains its routing rules."""
 
 from __future__ import annotations
 
@@ -19,37 +19,42 @@ from msnode.wiring.routing import check_routing
 if TYPE_CHECKING:
     from msnode.wiring.explaining import Explanation
 
+_NO_DESTINATIONS = "none (results stay in data_dir)"
+
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration and its routing rules."""
+    """Check the configuration and its routing rules.
+
+    Exit 2: the configuration is not valid; stderr names every error.
+    """
     settings = load_settings(config)
     rules = [rule.name for rule in check_routing(settings)]
     if as_json:
         names = [d.name for d in settings.destinations]
         print_json({"valid": True, "destinations": names, "routing": settings.node.routing, "rules": rules})
         return
-    listed = ", ".join(d.name for d in settings.destinations) or "none: results stay in data_dir"
+    listed = ", ".join(d.name for d in settings.destinations) or _NO_DESTINATIONS
     _say(f"configuration is valid; destinations: {listed}")
     _say(f"routing: {settings.node.routing or 'no file'}; rules: {', '.join(rules) or 'none'}")
 
 
 def explain_route(
     path: Annotated[
-        Path, typer.Argument(help="Folder of DICOM files, of one study or several.", exists=True)
+        Path, typer.Argument(help="Folder with the DICOM files of one or more studies.", exists=True)
     ],
     calling_ae: Annotated[
-        list[str] | None, typer.Option("--calling-ae", help="AE title that sends it; may be repeated.")
+        list[str] | None, typer.Option("--calling-ae", help="Calling AE title of the sender; repeatable.")
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(help='When the study is complete, "2026-11-21T23:10", local time.', show_default="now"),
+        typer.Option(help="Local time of completion, such as 2026-11-21T23:10.", show_default="now"),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which routing rule and series would be chosen for each study, and why.
+    """Show which routing rule applies to each study, which series is chosen, and why.
 
-    Only headers are looked at: nothing is sent or recorded, and no patient is named.
+    Only headers are read. Nothing is sent or recorded, and the output names no patient.
     """
     settings = load_settings(config)
     moment = _moment(at)
@@ -57,7 +62,7 @@ def explain_route(
     if as_json:
         print_json([asdict(each) for each in explained])
         return
-    sender = ", ".join(calling_ae or ()) or "an AE title that is not known"
+    sender = ", ".join(calling_ae or ()) or "an unknown AE title"
     _say(f"sent by {sender}, complete at {moment:%Y-%m-%d %H:%M} ({moment:%A})")
     for each in explained:
         _print_explanation(each)
@@ -67,7 +72,7 @@ def _moment(text: str | None) -> datetime:
     try:
         found = datetime.fromisoformat(text) if text else datetime.now(UTC)
     except ValueError:
-        raise ConfigurationError(f"--at {text}: a moment such as 2026-11-21T23:10 is needed") from None
+        raise ConfigurationError(f"--at {text}: give a local time such as 2026-11-21T23:10") from None
     return found.astimezone()
 
 
@@ -75,15 +80,15 @@ def _print_explanation(each: Explanation) -> None:
     console.print(f"study {each.study_instance_uid}", style="bold", highlight=False, soft_wrap=True)
     for missed in each.missed:
         _say(f"  rule {missed.rule!r} does not match: {missed.why}")
-    _say(f"  rule {each.rule!r} matches" if each.rule else "  no rule matches: as the configuration says")
+    _say(f"  rule {each.rule!r} matches" if each.rule else "  no rule matches: msnode.toml applies")
     _say(f"  {each.outcome}")
     if each.series is not None:
-        _say(f"  series {each.series.series_instance_uid}: would be read: {each.series.reason}")
+        _say(f"  series {each.series.series_instance_uid}: chosen: {each.series.reason}")
     for other in each.passed_over:
-        _say(f"  series {other.series_instance_uid}: not read: {other.reason}")
+        _say(f"  series {other.series_instance_uid}: not chosen: {other.reason}")
     if each.reads:
         _say(f"  bundle {each.bundle}, preset {each.preset}, priority {each.priority}")
-        _say(f"  destinations: {', '.join(each.destinations) or 'none: results stay in data_dir'}")
+        _say(f"  destinations: {', '.join(each.destinations) or _NO_DESTINATIONS}")
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What commands show on a terminal: tables and text on stdout, progress on stderr."""
+"""Terminal output of commands: text and tables on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ errors = Console(stderr=True)
 
 
 def progress() -> Progress:
-    """A spinner with elapsed time on stderr; silent where stderr is no terminal."""
+    """A spinner with elapsed time on stderr; silent if stderr is not a terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -27,7 +27,7 @@ def progress() -> Progress:
 
 
 def spinner(description: str) -> AbstractContextManager[Any]:
-    """Show that something runs, for anything that may last over 2 s."""
+    """Show that work is in progress; for anything that may take longer than 2 s."""
     bar = progress()
     bar.add_task(description, total=None)
     return bar

@@ -1,4 +1,4 @@
-"""`msnode jobs retry`, `hurry` and `cancel`: what an administrator may do about a job."""
+"""`msnode jobs retry`, `hurry` and `cancel`: how an administrator intervenes in a job."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 def retry(
-    job_id: Annotated[int | None, typer.Argument(help="Number of the job.", min=1)] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Every job that failed.")] = False,
+    job_id: Annotated[int | None, typer.Argument(help="Job number; leave out with --failed.", min=1)] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Retry every failed job.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Retry a job: read its study again, or send again what was not delivered."""
+    """Retry a job: read its study again, or send again what was not delivered.
+
+    A study that waits because its association was interrupted is read with the instances received so far.
+    """
     if failed == (job_id is not None):
-        raise ConfigurationError("give the number of a job, or --failed for every job that failed")
+        raise ConfigurationError("give either a job number or --failed")
     settings = load_settings(config)
     if job_id is not None:
         _say(operate.retry_job(settings, job_id), as_json=as_json)
@@ -36,11 +39,11 @@ def retry(
         return
     for job in tried:
         _say(job, as_json=False)
-    console.print(f"{len(tried)} jobs tried again", highlight=False)
+    console.print(f"{len(tried)} jobs retried", highlight=False)
 
 
 def hurry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Move a waiting job ahead of all others."""
+    """Raise a waiting job to priority stat, ahead of routine jobs."""
     _say(operate.hurry_job(load_settings(config), job_id), as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""`msnode jobs list`: what the node has done and is doing."""
+"""`msnode jobs list`: the newest jobs, one line each."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def list_jobs(
-    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1)] = 50,
+    state: Annotated[JobState | None, typer.Option(help="List only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(help="Maximum number of jobs to list, newest first.", min=1)] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,7 +32,7 @@ def list_jobs(
     if as_json:
         print_json([asdict(job) for job in found])
         return
-    table = Table("job", "rev", "state", "since (UTC)", "lesions", "ml", "study", "why", box=None)
+    table = Table("job", "rev", "state", "since (UTC)", "lesions", "ml", "study", "reason", box=None)
     for job in found:
         table.add_row(*map(Text, _row(job)))
     console.print(table)

@@ -1,4 +1,4 @@
-"""`msnode jobs show`: everything the record holds of one job."""
+"""`msnode jobs show`: everything recorded about one job."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def _print_details(details: JobDetails) -> None:
     _lines(
         f"job {job.id}, revision {job.revision}: {job.state}",
         {
-            "why": job.reason,
+            "reason": job.reason,
             "study": job.study_instance_uid,
             "series": job.series_instance_uid,
             "lesions": job.lesion_count,
-            "volume mm3": job.lesion_volume_mm3,
+            "lesion volume (mm3)": job.lesion_volume_mm3,
             "model": f"{job.model_name} {job.model_version} {job.model_sha256}" if job.model_name else None,
             "runtime": job.runtime,
-            "seconds": ", ".join(f"{k} {v:.2f}" for k, v in (job.timings_s or {}).items()) or None,
+            "timings (s)": ", ".join(f"{k} {v:.2f}" for k, v in (job.timings_s or {}).items()) or None,
             "rule": job.rule,
             "bundle": job.bundle,
             "preset": job.preset,
             "destinations": ", ".join(job.destinations) if job.destinations else None,
             "priority": "stat" if job.priority == Priority.STAT else None,
-            "not before": f"{job.not_before:%Y-%m-%d %H:%M:%S} UTC" if job.not_before else None,
-            "cut off": f"{job.interruptions} times" if job.interruptions else None,
-            "age of state": f"{(datetime.now(UTC) - job.state_since).total_seconds():.0f} s",
+            "next attempt not before": f"{job.not_before:%Y-%m-%d %H:%M:%S} UTC" if job.not_before else None,
+            "interrupted": f"{job.interruptions} times" if job.interruptions else None,
+            "in this state for": f"{(datetime.now(UTC) - job.state_since).total_seconds():.0f} s",
         },
     )
-    series = Table("series", "modality", "instances", "passed over because", box=None)
+    series = Table("series", "modality", "instances", "not chosen because", box=None)
     reasons = {p.series_instance_uid: p.reason for p in details.passed_over}
     for each in details.series:
         series.add_row(
@@ -66,18 +66,20 @@ def _print_details(details: JobDetails) -> None:
         )  # fmt: skip
     console.print(series)
     console.print(_deliveries(details))
-    steps = Table("at (UTC)", "state", "why", box=None)
+    steps = Table("at (UTC)", "state", "reason", box=None)
     for step in details.transitions:
         steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, Text(step.reason))
     console.print(steps)
 
 
 def _deliveries(details: JobDetails) -> Table:
-    """One line for all objects of a kind that stand alike at a destination: an overlay is many.
+    """One row for all objects of one kind in the same state at a destination: an overlay has many images.
 
-    Notes are `Text`: what a peer said may hold brackets, which a table takes for markup.
+    Notes are `Text` because a peer's message may contain brackets, which a table would take for markup.
     """
-    table = Table("destination", "objects", "state", "tries", "status", "next try (UTC)", "note", box=None)
+    table = Table(
+        "destination", "objects", "state", "attempts", "status", "next attempt (UTC)", "note", box=None
+    )
     alike = Counter(
         (
             owed.destination, owed.result.kind, owed.state.value, str(owed.attempts),

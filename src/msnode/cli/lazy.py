@@ -1,12 +1,13 @@
-"""Commands that are listed without being imported.
+"""Lists commands without importing them, so that `msnode --help` is fast.
 
-`msnode --help` knows every command by `COMMANDS` alone; the module of a command is imported when that command
-runs or is asked for its own help. Command modules therefore import what they need at their top.
+The help reads the table `COMMANDS` only. The module of a command is imported when that command runs or shows
+its own help, so command modules can import everything they need at their top.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import getdoc
 from typing import Any, NamedTuple
 
 import typer.main
@@ -15,15 +16,15 @@ from typer.core import TyperCommand, TyperGroup
 from msnode.errors import ConfigurationError
 
 GROUPS = {
-    "jobs": "List, show, hurry, retry and cancel jobs.",
+    "jobs": "List, show, retry, hurry and cancel jobs.",
     "config": "Check and show the configuration.",
-    "study": "Read a study from a folder.",
-    "model": "Train, evaluate, list and inspect model bundles.",
+    "study": "Segment a study without a running node.",
+    "model": "List, show, evaluate, compare, train and export model bundles.",
 }
 
 
 class Entry(NamedTuple):
-    """A command in the table.
+    """One command of the table.
 
     Attributes:
         module: its module in `msnode.cli`.
@@ -41,7 +42,7 @@ COMMANDS = {
         "serve", "serve", "Run the node: receive, read and deliver until stopped (SIGTERM or Ctrl-C)."
     ),
     "status": Entry(
-        "status", "status", "Show the number of jobs in each state, and problems that need attention."
+        "status", "status", "Show the number of jobs in each state and the problems that need attention."
     ),
     "jobs list": Entry(
         "jobs_list", "list_jobs", "List jobs, newest first; a job is one reading of one study."
@@ -52,12 +53,14 @@ COMMANDS = {
     "jobs retry": Entry(
         "jobs_control", "retry", "Retry a job: read its study again, or send again what was not delivered."
     ),
-    "jobs hurry": Entry("jobs_control", "hurry", "Move a waiting job ahead of all others."),
+    "jobs hurry": Entry(
+        "jobs_control", "hurry", "Raise a waiting job to priority stat, ahead of routine jobs."
+    ),
     "jobs cancel": Entry(
         "jobs_control", "cancel", "Cancel a job and its pending deliveries; delivered results stay delivered."
     ),
     "echo": Entry(
-        "echo", "echo", "Test a DICOM destination (C-ECHO) and show which result objects it accepts."
+        "echo", "echo", "Test a DICOM destination: C-ECHO, accepted result objects, storage confirmation."
     ),
     "config check": Entry("config_check", "check", "Check the configuration and its routing rules."),
     "config show": Entry(
@@ -66,7 +69,7 @@ COMMANDS = {
     "config test-route": Entry(
         "config_check",
         "explain_route",
-        "Show which routing rule and series would be chosen for each study, and why.",
+        "Show which routing rule applies to each study, which series is chosen, and why.",
     ),
     "study segment": Entry(
         "study", "segment", "Segment the lesions of one study and write the result objects to a folder."
@@ -85,21 +88,21 @@ COMMANDS = {
     "model export": Entry("model_export", "export", "Export a bundle's networks as an nnU-Net model folder."),
     "demo": Entry("demo", "demo", "Run the whole loop once on this machine and show the result."),
 }
-"""Every command, in the order of the help; the first word of two is its group."""
+"""All commands in help order; where a name has two words, the first is the group."""
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command in its group; parsing its arguments imports the command itself."""
+    """A placeholder for a command; it imports the command when arguments are parsed."""
 
     def __init__(self, name: str, entry: Entry) -> None:
         super().__init__(name=name, help=entry.help)
         self._entry = entry
 
     def load(self) -> Any:
-        """The command itself.
+        """Import the command.
 
         Raises:
-            ConfigurationError: a package that only this command needs is not installed.
+            ConfigurationError: an optional package that the command needs is not installed.
         """
         try:
             module = import_module(f"msnode.cli.{self._entry.module}")
@@ -109,17 +112,20 @@ class LazyCommand(TyperCommand):
             raise ConfigurationError(
                 f"this command needs the Python package {error.name}: pip install 'msnode[train]'"
             ) from error
+        function = getattr(module, self._entry.function)
+        paragraphs = (getdoc(function) or "").split("\n\n")
         single = typer.Typer(add_completion=False)
-        single.command(self.name)(getattr(module, self._entry.function))
+        # one line per paragraph: the help is wrapped to the width of the terminal
+        single.command(self.name, help="\n\n".join(" ".join(p.split()) for p in paragraphs))(function)
         return typer.main.get_command(single)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Parse the arguments; the context belongs to the command itself, so that it is what runs."""
+        """Parse the arguments with the imported command, which then runs."""
         return self.load().make_context(info_name, args, parent, **extra)
 
 
 class LazyGroup(TyperGroup):
-    """The root of the command line, with the groups and commands of the table."""
+    """The root of the command line, built from the table."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)

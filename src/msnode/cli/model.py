@@ -1,4 +1,4 @@
-"""`msnode model list` and `show`: the bundles at hand."""
+"""`msnode model list` and `show`: the available bundles."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def show(
     bundle: Annotated[
         str | None,
-        typer.Argument(
-            help="name, name@version or the path of a bundle's folder; default: the configured one."
-        ),
+        typer.Argument(help="NAME, NAME@VERSION or a bundle folder. Default: the configured bundle."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""`msnode model evaluate` and `compare`: how well a bundle reads, and which of two reads better."""
+"""`msnode model evaluate` and `compare`: scores a bundle, or two bundles on the same cases."""
 
 from __future__ import annotations
 
@@ -36,30 +36,31 @@ Preset = Literal["fast", "standard", "best"]
 
 DataOption = Annotated[
     Path,
-    typer.Option(help="Folder of cases: */FLAIR.nii.gz, with */lesion_mask.nii.gz where an expert drew one."),
+    typer.Option(help="Folder of cases: */FLAIR.nii.gz and, if available, */lesion_mask.nii.gz."),
 ]
-CaseOption = Annotated[list[str] | None, typer.Option(help="Only this case; repeatable. Default: all.")]
+CaseOption = Annotated[list[str] | None, typer.Option(help="Use only this case; repeatable. Default: all.")]
 HeldOutOption = Annotated[
     bool,
     typer.Option(
         "--cross-validation/--ensemble",
-        help="Read each case by the folds that did not see its patient, or every case by all folds.",
+        help="Read each case with the folds not trained on its patient, or with all folds.",
     ),
 ]
 PresetOption = Annotated[
-    Preset, typer.Option(help="fast: one fold; standard: all folds; best: all, mirrored.")
+    Preset, typer.Option(help="fast: one fold; standard: all folds; best: all folds and mirrored images.")
 ]
 
 
 def evaluate(
     bundle: Annotated[
         str | None,
-        typer.Argument(help="name, name@version or a bundle's folder; default: the configured one."),
+        typer.Argument(help="NAME, NAME@VERSION or a bundle folder. Default: the configured bundle."),
     ] = None,
     *,
     data: DataOption,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for report.html and report.json. Default: only the table.")
+        Path | None,
+        typer.Option(help="Folder for report.html and report.json. Default: table only."),
     ] = None,
     case: CaseOption = None,
     held_out: HeldOutOption = True,
@@ -69,7 +70,8 @@ def evaluate(
 ) -> None:
     """Score a bundle on cases with expert masks.
 
-    Cases without a mask are read too, and shown in the report for the eye to judge.
+    Cases are processed exactly as in the node. Those without a mask are read too and shown in the report
+    for visual review.
     """
     loaded = _load(bundle, config)
     cases = _cases(data, case, [loaded])
@@ -85,13 +87,13 @@ def evaluate(
 
 
 def compare(
-    bundle_a: Annotated[str, typer.Argument(help="name, name@version or a bundle's folder.")],
-    bundle_b: Annotated[str, typer.Argument(help="The bundle to compare it with.")],
+    bundle_a: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or a bundle folder.")],
+    bundle_b: Annotated[str, typer.Argument(help="The bundle to compare with it.")],
     *,
     data: DataOption,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for comparison.html and comparison.json. Default: only the table."),
+        typer.Option(help="Folder for comparison.html and comparison.json. Default: table only."),
     ] = None,
     case: CaseOption = None,
     held_out: HeldOutOption = True,
@@ -99,12 +101,15 @@ def compare(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two bundles on the same cases."""
+    """Compare two bundles on the same cases.
+
+    Shows paired differences with confidence intervals.
+    """
     a, b = _load(bundle_a, config), _load(bundle_b, config)
     cases = [one for one in _cases(data, case, [a, b]) if one.mask is not None]
     if not cases:
-        raise ConfigurationError(f"no case with an expert's mask in {data}: there is nothing to compare")
-    smallest = a.manifest.min_volume_mm3  # one definition of an expert's lesion for both
+        raise ConfigurationError(f"no case in {data} has an expert mask: nothing to compare")
+    smallest = a.manifest.min_volume_mm3  # both use the same definition of an expert lesion
     runs = [
         _run(one, cases, data, held_out=held_out, preset=preset, min_volume_mm3=smallest) for one in (a, b)
     ]
@@ -126,7 +131,7 @@ def _load(reference: str | None, config: Path | None) -> Bundle:
 
 
 def _cases(data: Path, wanted: Sequence[str] | None, bundles: Sequence[Bundle]) -> list[Case]:
-    """The cases asked for; scans that a bundle knows to be of one patient are of one patient here too."""
+    """The requested cases; scans that a bundle lists under one patient stay together."""
     patients: dict[str, list[str]] = {}
     for bundle in bundles:
         for case, patient in bundle.manifest.training.get("patients", {}).items():
@@ -175,7 +180,7 @@ def _run(
 
 def _table(evaluation: Evaluation) -> Table:
     table = Table(
-        "case", "Dice", "PPV", "sensitivity", "HD95 mm", "lesion F1", "false", "lesions / expert",
+        "case", "Dice", "PPV", "sensitivity", "HD95 (mm)", "lesion F1", "false lesions", "lesions / expert",
         "ml / expert", box=None,
     )  # fmt: skip
     for case in evaluation.cases:

@@ -1,4 +1,4 @@
-"""`msnode model export`: a bundle's networks for plain nnunetv2. Needs torch."""
+"""`msnode model export`: converts a bundle to an nnU-Net model folder. Requires torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from msnode.wiring.model import bundle_folders
 
 
 def export(
-    nnunet: Annotated[Path, typer.Option(help="Folder to write: a model that plain nnunetv2 loads.")],
+    nnunet: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     bundle: Annotated[
         str | None,
-        typer.Argument(help="name, name@version or a bundle's folder; default: the configured one."),
+        typer.Argument(help="NAME, NAME@VERSION or a bundle folder. Default: the configured bundle."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Export a bundle's networks as an nnU-Net model folder."""
+    """Export a bundle's networks as an nnU-Net model folder.
+
+    Plain nnunetv2 loads the folder (nnUNetv2_predict_from_modelfolder). This command requires torch.
+    """
     settings = load_settings(config)
     loaded = load_bundle(
         find_bundle(bundle or settings.model.bundle, bundle_folders(settings)), recipes.names()

@@ -1,4 +1,4 @@
-"""`msnode model train`: from cases with expert masks to a bundle."""
+"""`msnode model train`: trains a bundle on cases with expert masks."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 
 def train(  # noqa: PLR0917 - Typer calls it by name
-    recipe: Annotated[Path, typer.Option(help="Training recipe, such as config/recipes/nnunet2d.toml.")],
-    data: Annotated[Path, typer.Option(help="Folder of cases: */FLAIR.nii.gz with */lesion_mask.nii.gz.")],
-    out: Annotated[Path, typer.Option(help="Folder that the bundle is written to.")],
+    recipe: Annotated[Path, typer.Option(help="Training recipe, for example config/recipes/nnunet2d.toml.")],
+    data: Annotated[Path, typer.Option(help="Folder of cases: */FLAIR.nii.gz and */lesion_mask.nii.gz.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
     fold: Annotated[
-        list[int] | None, typer.Option(help="Only this fold, from 0; repeatable. Default: all.")
+        list[int] | None,
+        typer.Option(help="Train only this fold, from 0; repeatable. Default: all."),
     ] = None,
     brain: Annotated[
         Path | None,
-        typer.Option(
-            help="Bundle that finds the brain, for recipes that strip the skull. Default: the built-in."
-        ),
+        typer.Option(help="Brain bundle, for recipes with skull stripping. Default: the built-in one."),
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints; a training found there is resumed. Default: OUT/work."),
+        typer.Option(help="Folder for checkpoints, from which training resumes. Default: OUT/work."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Folds trained side by side on the CPU's cores.")] = 1,
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs that train one fold together.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Number of folds to train in parallel on CPU.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs to train each fold on.")] = 1,
 ) -> None:
     """Train a 2D nnU-Net with cross-validation and write a bundle.
 
-    A training that was stopped, or killed, goes on from its last epoch when the command is given again.
-    Loss curves: progress.png in each fold's folder below the work folder, redrawn at every epoch.
+    Folds are disjoint by patient, and the bundle contains the cross-validation scores. If training is
+    interrupted, the same command resumes it from the last epoch. Loss curves are in progress.png in each
+    fold's folder below the work folder, updated every epoch.
     """
     loaded = load_recipe(recipe)
     plan = Plan(
@@ -80,7 +80,7 @@ def train(  # noqa: PLR0917 - Typer calls it by name
 
 
 def _bars() -> Progress:
-    """Progress on stderr, one bar a fold."""
+    """Progress on stderr, one bar per fold."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -91,6 +91,6 @@ def _bars() -> Progress:
 
 
 def _built_in_brain() -> Path | None:
-    """The brain network inside the newest built-in bundle that has one."""
+    """The brain bundle inside the newest built-in bundle that has one."""
     found = [path / BRAIN for path, _ in list_bundles([builtin_folder()]) if (path / BRAIN).is_dir()]
     return max(found) if found else None

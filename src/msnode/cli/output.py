@@ -1,4 +1,4 @@
-"""What every command has in common: options, JSON for programs, one line for an error."""
+"""What commands share: options, JSON output and error messages."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="Configuration file; else $MSNODE_CONFIG, /etc/msnode/msnode.toml, built-in defaults.",
+        help="Configuration file. Default: $MSNODE_CONFIG, else /etc/msnode/msnode.toml, else built-in.",
         show_default=False,
     ),
 ]
-JobId = Annotated[int, typer.Argument(help="Number of the job, as `msnode jobs list` shows it.", min=1)]
+JobId = Annotated[int, typer.Argument(help="Job number, as shown by `msnode jobs list`.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def fail(message: str, *, code: int) -> int:
-    """One clear line on stderr; returns the exit code."""
+    """Print an error as one line on stderr and return the exit code."""
     typer.echo(f"msnode: {' '.join(message.split())}", err=True)
     return code

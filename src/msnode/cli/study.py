@@ -1,4 +1,4 @@
-"""`msnode study`: read one study without a server."""
+"""`msnode study segment`: segments one study without a running node."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _RESULT_FILE = "result.json"
 
 
 def segment(
-    path: Annotated[Path, typer.Argument(help="Folder of DICOM files: one study.", exists=True)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the objects and result.json.")],
+    path: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result objects and result.json.")],
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help="fast (one fold), standard (all folds), best (and their mirror images); "
-            "default: as configured.",
+            help="fast: one fold; standard: all folds; best: all folds and mirrored images. "
+            "Default: as configured.",
             show_default=False,
         ),
     ] = None,
@@ -36,9 +36,9 @@ def segment(
 ) -> None:
     """Segment the lesions of one study and write the result objects to a folder.
 
-    Exit 0: read. Exit 1: the input cannot be read; the reason is on stderr and in result.json, and a
-    rejection report stands beside it where the files belong to one study. Every date in the objects is
-    the modification time of the newest input file, so one input always gives the same objects.
+    Exit 1: the study cannot be read. The reason is on stderr and in result.json, and a rejection report is
+    written too if all files belong to one study. Dates in the objects are the modification time of the
+    newest input file, so the same input always gives the same objects.
     """
     settings = with_preset(load_settings(config), preset)
     _check_empty(out)
@@ -58,15 +58,15 @@ def segment(
 
 def _check_empty(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise ConfigurationError(f"--out {out} is a file; a folder is needed")
+        raise ConfigurationError(f"--out {out} is a file; give a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / _RESULT_FILE).is_file():
         raise ConfigurationError(
-            f"--out {out} holds files that are not an earlier result; give an empty folder"
+            f"--out {out} contains files that are not from an earlier run; give an empty folder"
         )
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Move the files to `out`, in place of an earlier result there."""
+    """Move the files to `out`, replacing those of an earlier run."""
     out.mkdir(exist_ok=True)
     earlier = out / _RESULT_FILE
     if earlier.is_file():
@@ -84,7 +84,7 @@ def _report(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
     if not as_json:
         volume = result["lesion_volume_mm3"] / 1000
         unsure = sum(lesion["low_confidence"] for lesion in result["lesions"])
-        marked = f", {unsure} of low confidence" if unsure else ""
+        marked = f", {unsure} with low confidence" if unsure else ""
         console.print(
             f"{result['lesion_count']} lesions{marked}, {volume:.2f} ml; "
             f"{len(result['outputs'])} objects in {out}",
