@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WITHHELD = "[withheld]"
 
-_EVENT = re.compile(r"[a-z][a-z0-9 ,_-]{0,79}\Z")
+_EVENT = re.compile(r"[a-z][a-z0-9_]{0,79}\Z")
 _UID = re.compile(r"[0-9.]{1,64}\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:@+/-]{1,200}\Z")
 
