@@ -1,15 +1,16 @@
-"""Structured logs that patient data cannot reach.
+"""Structured logs that cannot contain patient data.
 
-Everything that is logged, by msnode or by a library, passes one processor with an allow-list: a key
-that is not listed is dropped, a value that has not the shape its key promises is withheld. Names and
-birth dates have no key, and free text has none either: explanations belong to the record.
+Every log entry, from msnode or from a library, passes one processor with an allow-list. It drops keys that
+are not listed and replaces values that do not have the form of their key. There is no key for names, birth
+dates or free text; explanations belong in the record.
 
     log = structlog.get_logger()
-    log.info("instance stored", sop_instance_uid=uid, size_bytes=524288)
-    log.warning("peer unreachable", destination="pacs", error=error)
+    log.info("instance_stored", sop_instance_uid=uid, size_bytes=524288)
+    log.warning("peer_unreachable", destination="pacs", error=error)
 
-The event is a lower-case literal. An exception is logged by its class and the places it passed; its
-message follows only where it is one of msnode's own, which name nothing but UIDs and numbers.
+An event is a literal in snake_case; what varies is a field. An exception is logged with its class and its
+traceback without source text or values. Its message is added only for msnode's own errors, which contain
+nothing but UIDs and numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 WITHHELD = "[withheld]"
 
-_EVENT = re.compile(r"[a-z][a-z0-9 ,_-]{0,79}\Z")
+_EVENT = re.compile(r"[a-z][a-z0-9_]{0,79}\Z")
 _UID = re.compile(r"[0-9.]{1,64}\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:@+/-]{1,200}\Z")
 
@@ -62,7 +63,7 @@ _SHAPE_BY_SUFFIX: Mapping[str, Callable[[Any], bool]] = {
     "_bytes": _is_number,
     "_count": _is_number,
 }
-"""Keys that end so carry a UID, or a number of that unit."""
+"""The form of values by the suffix of their key: a UID, or a number with that unit."""
 
 _WORDS = frozenset({
     "address", "ae_title", "allowed", "association", "association_id", "attempt", "attempts", "bundle",
@@ -72,11 +73,11 @@ _WORDS = frozenset({
     "signal", "stage", "state", "state_before", "status", "timestamp", "traceback", "version",
     "withheld", "workflow_id",
 })  # fmt: skip
-"""Keys that carry one machine-made word or number, without spaces."""
+"""Keys whose value is one word or number made by a program, without spaces."""
 
 
 def is_allowed_key(key: str) -> bool:
-    """Whether a log call may use this key."""
+    """Whether log calls may use this key."""
     return key in _WORDS or key == "error" or key.endswith(tuple(_SHAPE_BY_SUFFIX))
 
 
@@ -87,7 +88,7 @@ def _shape_of(key: str) -> Callable[[Any], bool]:
 
 
 def _shown(shape: Callable[[Any], bool], value: Any) -> Any:
-    """`value`, or `WITHHELD` in place of whatever in it has not the expected shape."""
+    """`value`, with `WITHHELD` in place of every part that does not have the expected form."""
     if isinstance(value, list | tuple | set | frozenset):
         return [v if shape(v) else WITHHELD for v in value]
     if isinstance(value, Mapping):
@@ -96,13 +97,13 @@ def _shown(shape: Callable[[Any], bool], value: Any) -> Any:
 
 
 def describe_error(error: BaseException) -> str:
-    """The class of an error; with its message only where it is msnode's own and so holds no patient data."""
+    """The class of an error, and its message if it is one of msnode's own, which contain no patient data."""
     name = type(error).__name__
     return f"{name}: {error}" if isinstance(error, MsnodeError) else name
 
 
 def places(error: BaseException) -> list[str]:
-    """Where an error passed, innermost last, as file:line:function; no source text, no values."""
+    """The traceback of an error as file:line:function, innermost last, without source text or values."""
     return [
         f"{frame.filename}:{frame.lineno}:{re.sub(r'[^A-Za-z0-9_.]', '', frame.name)}"
         for frame in traceback.extract_tb(error.__traceback__)
@@ -110,7 +111,7 @@ def places(error: BaseException) -> list[str]:
 
 
 def reduce_errors(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Processor: turns `exc_info` and `error` into class, safe message and places."""
+    """Processor that replaces `exc_info` and `error` by class, safe message and traceback."""
     info = event_dict.pop("exc_info", None)
     if info is True:
         info = sys.exception()
@@ -127,9 +128,9 @@ def reduce_errors(_logger: WrappedLogger, _method: str, event_dict: EventDict) -
 
 
 def withhold(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Processor, last before the renderer: lets listed keys with values of the right shape pass.
+    """Processor that passes only listed keys with values of the right form; the last before the renderer.
 
-    `withheld` counts the keys that were dropped.
+    The field `withheld` counts the dropped keys.
     """
     event = event_dict.get("event")
     kept: dict[str, Any] = {"event": event if isinstance(event, str) and _EVENT.match(event) else WITHHELD}
@@ -149,33 +150,33 @@ def withhold(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Eve
 
 
 class _Forward(logging.Handler):
-    """Hands records of libraries to structlog, without their text.
+    """Forwards log records of libraries to structlog without their text.
 
-    pydicom and pynetdicom quote element values in messages, DBOS quotes exceptions; where a message
-    came from says as much to whoever may read the source, and nothing to anybody else.
+    pydicom and pynetdicom quote element values in messages, and DBOS quotes exceptions. The logger and line
+    identify the message in the library's source without disclosing anything.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         facts = {"logger": record.name, "line": record.lineno}
-        structlog.get_logger().log(record.levelno, "library message", exc_info=error, **facts)
+        structlog.get_logger().log(record.levelno, "library_message", exc_info=error, **facts)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
-    structlog.get_logger().critical("uncaught exception", exc_info=error)
+    structlog.get_logger().critical("uncaught_exception", exc_info=error)
 
 
 def configure(*, json: bool, level: str) -> None:
-    """Send every log of this process to standard error through the allow-list.
+    """Send all logs of this process to standard error through the allow-list.
 
-    Call it first in every process: before it, structlog and Python print what they are given.
+    Call this first in every process: until then, structlog and Python print what they are given.
 
     Args:
-        json: one JSON object a line; else lines for a person.
-        level: least level of msnode's own messages ("debug", "info", "warning", "error"); libraries
-            are heard from "warning" on.
+        json: write one JSON object per line; else lines for people.
+        level: lowest level of msnode's own messages ("debug", "info", "warning", "error"). Libraries are
+            logged from "warning" upwards.
     """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -192,16 +193,16 @@ def configure(*, json: bool, level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # looked up at each line: it may change
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # looked up for each line: it may change
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers[:] = [_Forward(level=logging.WARNING)]
     root.setLevel(logging.WARNING)
-    for name in list(logging.root.manager.loggerDict):  # a library's own handler would print past us
+    for name in list(logging.root.manager.loggerDict):  # a library's own handler would bypass the allow-list
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    dbos = logging.getLogger("dbos")  # adds a console handler at launch unless it finds one
+    dbos = logging.getLogger("dbos")  # adds a console handler at launch unless there is one
     dbos.handlers[:] = root.handlers
     dbos.propagate = False
     logging.captureWarnings(True)

@@ -1,7 +1,7 @@
-"""`msnode.toml` → `Settings`, validated completely before anything starts.
+"""The configuration: reads `msnode.toml` into `Settings` and validates it before anything starts.
 
-Every key has a default and stands commented in `config/msnode.toml`; unknown keys are errors. An
-environment variable overrides a key: `MSNODE_RECEIVE__PORT=11113` is `port` in `[receive]`.
+Every key has a default and is described in `config/msnode.toml`; unknown keys are errors. Environment
+variables override keys: `MSNODE_RECEIVE__PORT=11113` sets `port` in `[receive]`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from msnode.errors import ConfigurationError
 AeTitle = Annotated[
     str, Field(min_length=1, max_length=16, pattern=r"^[!-\[\]-~](?:[ -\[\]-~]*[!-\[\]-~])?$")
 ]
-"""PS3.5 6.2, VR AE: 1-16 characters, no backslash or control character, no outer space."""
+"""PS3.5 6.2, VR AE: 1-16 characters, no backslash or control character, no leading or trailing space."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
@@ -37,13 +37,13 @@ ObjectKind = Literal[
 _USUAL_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "overlay", "summary")
 _DAY_S = 86400
 Verify = Literal["commitment", "find", "none"]
-"""How a stored object is confirmed: storage commitment, C-FIND, or not at all."""
+"""How storage of an object is confirmed: storage commitment, C-FIND, or not at all."""
 Preset = Literal["fast", "standard", "best"]
-"""How much of a bundle reads: its first fold; all folds; all folds and their mirror images."""
+"""What a bundle reads with: its first fold; all folds; all folds and mirrored images."""
 
 _SITE_CONFIG = Path("/etc/msnode/msnode.toml")
 _ROUTING = "routing.toml"
-_MOVED = {"priority.stat": 'moved to routing.toml, as a rule with priority = "stat"'}
+_MOVED = {"priority.stat": 'moved to routing.toml: use a rule with priority = "stat"'}
 
 
 class _Section(BaseModel):
@@ -51,7 +51,7 @@ class _Section(BaseModel):
 
 
 class NodeSettings(_Section):
-    """`[node]`: who the node is and where it keeps things."""
+    """`[node]`: identity, storage and processes of the node."""
 
     ae_title: AeTitle = "MSNODE"
     data_dir: Path = Path("/var/lib/msnode")
@@ -65,14 +65,14 @@ class NodeSettings(_Section):
 
 
 class ReportAddress(_Section):
-    """`commitment` of a peer: where the answer to its commitment requests goes."""
+    """`commitment` of a peer: the address for its storage commitment reports."""
 
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
 
 
 class PeerSettings(_Section):
-    """`[[receive.peers]]`: one sender that may open associations."""
+    """`[[receive.peers]]`: a sender that may open associations."""
 
     ae_title: AeTitle
     addresses: tuple[IPvAnyNetwork, ...] = Field(min_length=1)
@@ -80,7 +80,7 @@ class PeerSettings(_Section):
 
 
 class ReceiveSettings(_Section):
-    """`[receive]`: the listening side."""
+    """`[receive]`: the storage SCP."""
 
     address: str = "127.0.0.1"
     port: Port = 11112
@@ -93,7 +93,7 @@ class ReceiveSettings(_Section):
 
 
 class CompletenessSettings(_Section):
-    """`[completeness]`: when a study counts as complete."""
+    """`[completeness]`: when a study is considered complete."""
 
     series_quiet_s: Seconds = 10
     study_quiet_s: Seconds = 60
@@ -103,14 +103,14 @@ class CompletenessSettings(_Section):
 
 
 class SelectionSettings(_Section):
-    """`[selection]`: limits of the rules that pick the FLAIR, and their order of preference."""
+    """`[selection]`: limits and order of preference of the FLAIR selection."""
 
     min_slices: int = Field(default=10, ge=3)
     prefer: tuple[Literal["axial-2d", "3d", "other-2d"], ...] = ("axial-2d", "3d", "other-2d")
 
 
 class ModelSettings(_Section):
-    """`[model]`: which bundle reads, and on what."""
+    """`[model]`: the bundle, its preset, the device and the limits of a reading."""
 
     bundle: str = "msnode-flair2d"
     bundles_dir: Path | None = None
@@ -132,19 +132,19 @@ class ResultsSettings(_Section):
 
 
 class RetentionSettings(_Section):
-    """`[retention]`: when received bytes are removed; 0 keeps them for ever."""
+    """`[retention]`: when received instances are deleted; 0 keeps them forever."""
 
     received_days: Annotated[float, Field(ge=0)] = 30
 
 
 class PrioritySettings(_Section):
-    """`[priority]`: when waiting is an alarm. What is read first is said by routing rules."""
+    """`[priority]`: when waiting raises an alarm. Routing rules decide what is read first."""
 
     alarm_after_s: Annotated[float, Field(gt=0)] = 1800
 
 
 class RetrySettings(_Section):
-    """`[retry]`: how often and how late a delivery is tried again."""
+    """`[retry]`: how often and after which delays a delivery is retried."""
 
     first_s: Annotated[float, Field(gt=0)] = 5
     factor: Annotated[float, Field(ge=1)] = 2
@@ -217,7 +217,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file over defaults; nothing else is read."""
+        """Environment overrides file, file overrides defaults; there are no other sources."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
@@ -226,11 +226,13 @@ class Settings(BaseSettings):
         names = [d.name for d in self.destinations]
         for each in self.destinations:
             if names.count(each.name) > 1:
-                raise ValueError(f"destinations: two are named {each.name!r}; each needs its own name")
+                raise ValueError(f"destinations: the name {each.name!r} is used twice; names must be unique")
             reports = [kind for kind in each.objects if kind.startswith("sr")]
             if len(reports) > 1:
                 forms = " and ".join(reports)
-                raise ValueError(f"destinations: {each.name!r} takes {forms}, forms of one report: list one")
+                raise ValueError(
+                    f"destinations: {each.name!r} lists {forms}, forms of the same report: keep one"
+                )
         return self
 
     @property
@@ -241,12 +243,12 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The database, by default beside the data."""
+        """URL of the database; by default a file in `data_dir`."""
         return self.node.database_url or f"sqlite:///{self.node.data_dir.absolute() / 'msnode.db'}"
 
     @property
     def results_digest(self) -> str:
-        """SHA-256 over the settings that change results (64 hex digits)."""
+        """SHA-256 of the settings that change results (64 hex digits)."""
         values = {
             "selection": self.selection.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json", include={"preset", "mark_below_confidence"}),
@@ -257,20 +259,20 @@ class Settings(BaseSettings):
 
 
 def with_preset(settings: Settings, preset: Preset | None) -> Settings:
-    """The same settings with another preset; as they are where it is None."""
+    """The settings with another preset; unchanged if `preset` is None."""
     if preset is None:
         return settings
     return settings.model_copy(update={"model": settings.model.model_copy(update={"preset": preset})})
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Settings from `path`, else from $MSNODE_CONFIG, else /etc/msnode/msnode.toml, else the defaults.
+    """Load `path`, else $MSNODE_CONFIG, else /etc/msnode/msnode.toml, else the defaults.
 
-    Unless they name a file of routing rules, it is routing.toml beside that file, where there is one.
+    Unless the settings name a file with routing rules, routing.toml next to the file applies if it exists.
 
     Raises:
-        ConfigurationError: the file is absent or no TOML, or a key is unknown or wrong; the message
-            names file and key and says what would be right.
+        ConfigurationError: the file is missing or not valid TOML, or a key is unknown or has a wrong value;
+            the message names the file, the key and the allowed values.
     """
     named = path or (Path(os.environ["MSNODE_CONFIG"]) if os.environ.get("MSNODE_CONFIG") else None)
     source = named or (_SITE_CONFIG if _SITE_CONFIG.exists() else None)
@@ -291,7 +293,7 @@ def _read(path: Path) -> dict[str, object]:
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
 
 
 def _explain(error: ValidationError) -> str:

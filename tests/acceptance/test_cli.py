@@ -18,7 +18,7 @@ def commands(group, path=()):
         if isinstance(command, TyperGroup):
             yield from commands(command, (*path, name))
         else:
-            yield (*path, name), command
+            yield (*path, name), command.load()
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
@@ -80,7 +80,7 @@ def test_retry_wants_a_number_or_all_that_failed(config):
     assert msnode("jobs", "retry", "--config", config).returncode == 2
     assert msnode("jobs", "retry", "5", "--failed", "--config", config).returncode == 2
     done = msnode("jobs", "retry", "--failed", "--config", config)
-    assert (done.returncode, done.stdout) == (0, "0 jobs tried again\n")
+    assert (done.returncode, done.stdout) == (0, "0 jobs retried\n")
 
 
 @pytest.mark.parametrize("command", [["config", "check"], ["serve"], ["jobs", "list"]], ids=" ".join)

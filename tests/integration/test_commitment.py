@@ -24,7 +24,7 @@ from msnode.record.delivery import DeliveryState, Result, Takes, Verify
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading
 from msnode.series.pixels import same_image
-from msnode.services.answer_commitments import CommitmentDesk, Reporter
+from msnode.services.answer_commitments import CommitmentListener, CommitmentResponder
 from msnode.services.confirm_storage import Reports, Verifier
 from msnode.services.send_results import Sender
 from msnode.store import Blob, Store
@@ -53,7 +53,7 @@ class Node:
         self.database, self.store = Database(url), Store(folder / "store", durable=False)
         self.addresses = {}
         self.reports = Reports(self.database, RETRY, self._enqueue)
-        desk = CommitmentDesk(
+        desk = CommitmentListener(
             self.database,
             self.reports.take,
             {"PACS": {"pacs"}, "ORTHANC": {"pacs"}},
@@ -135,7 +135,7 @@ class Node:
 
     def answer_requests(self):
         for request_id in self.open_reports:
-            Reporter(
+            CommitmentResponder(
                 self.database, self.store, self.addresses, calling_ae=self.aet, retry=RETRY,
                 enqueue=lambda _tx, _open: None,
             ).run(request_id)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line: one module a command group. Exit codes: 0 done, 1 refused, 2 misuse."""
+"""The command line, one module per group of commands. Exit codes: 0 done, 1 refused, 2 misuse."""
 
 from __future__ import annotations
 
@@ -8,26 +8,19 @@ from typing import Annotated
 import typer
 
 import msnode
-from msnode.cli import config, demo, echo, jobs, model, serve, status, study
+from msnode.cli.lazy import LazyGroup
 from msnode.cli.output import fail
 from msnode.errors import ConfigurationError, MsnodeError
 
 app = typer.Typer(
     name="msnode",
-    help="Clinical DICOM node: segments multiple sclerosis lesions in FLAIR, returns SEG, SR and images.",
+    cls=LazyGroup,
+    help="DICOM node: segments multiple sclerosis lesions in FLAIR and returns SEG, SR and images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.add_typer(study.app, name="study")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(model.app, name="model")
-app.add_typer(config.app, name="config")
-app.command("echo")(echo.echo)
-app.command("status")(status.status)
 
 
 def _version(wanted: bool) -> None:
@@ -46,7 +39,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: every expected error is one line on stderr and an exit code."""
+    """Entry point: reports every expected error as one line on stderr and an exit code."""
     try:
         app()
     except ConfigurationError as error:

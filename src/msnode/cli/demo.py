@@ -1,4 +1,4 @@
-"""`msnode demo`: everything once on loopback, with a made-up patient or a study of your own."""
+"""`msnode demo`: one run of the whole loop on this machine, with a simulated patient or your own study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from msnode.cli.output import console, errors, fail, progress
+from msnode.cli.console import console, errors, progress
+from msnode.cli.output import fail
+from msnode.demo import report
+from msnode.demo.found import ENOUGH
+from msnode.demo.run import run_demo
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,7 +27,7 @@ def demo(
     study: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with the DICOM files of one study of your own; without it a patient is made up.",
+            help="Folder with the DICOM files of one study. Default: a simulated patient.",
             exists=True,
             file_okay=False,
         ),
@@ -31,24 +35,21 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for picture, result objects and logs.")] = Path(
         "demo-output"
     ),
-    seed: Annotated[int, typer.Option(help="Which patient is made up.", min=0)] = _SEED,
+    seed: Annotated[int, typer.Option(help="Random seed of the simulated patient.", min=0)] = _SEED,
 ) -> None:
-    """Run the node once on loopback: PACS up, node up, a study in, SEG, SR and overlay back, result shown.
+    """Run the whole loop once on this machine and show the result.
 
-    Site configuration and database are not touched. Exit 1: less than 80 % of the planted lesions over
-    5 mm were found, or the study was not read.
+    Starts a PACS and a node on loopback, sends a study and shows the results that come back. The site's
+    configuration and database are not touched. Exit 1: the study was not read, or fewer than 80 % of the
+    simulated lesions larger than 5 mm were found.
     """
-    from msnode.demo import report  # noqa: PLC0415 - scipy and pynetdicom are not needed for --help
-    from msnode.demo.found import ENOUGH  # noqa: PLC0415 - as above
-    from msnode.demo.run import run_demo  # noqa: PLC0415 - as above
-
-    signal.signal(signal.SIGTERM, _end)  # as Ctrl-C: what was started is ended first
+    signal.signal(signal.SIGTERM, _end)  # like Ctrl-C: started processes are stopped first
     with progress() as bar:
         task = bar.add_task("starting", total=None)
 
         def announce(step: str) -> None:
             bar.update(task, description=step)
-            if bar.disable:  # no terminal: a log shows each step as a line
+            if bar.disable:  # not a terminal: print each step as a line
                 errors.print(step, highlight=False)
 
         outcome = run_demo(study, out, seed, announce)
@@ -56,13 +57,13 @@ def demo(
     console.print(report.selection(outcome))
     job = outcome.job["job"]
     if job["state"] != "completed":
-        raise typer.Exit(fail(f"the job ended {job['state']}: {job['reason']}", code=1))
+        raise typer.Exit(fail(f"the job is {job['state']}: {job['reason']}", code=1))
     if outcome.comparison is None:
         console.print(report.found_alone(outcome.found))
     else:
         console.print(report.planted_and_found(outcome.comparison))
         console.print(report.verdict(outcome.comparison), highlight=False)
-    _tell_where(outcome)
+    _print_locations(outcome)
     if outcome.comparison is not None and outcome.comparison.share_found < ENOUGH:
         raise typer.Exit(1)
 
@@ -72,10 +73,10 @@ def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _tell_where(outcome: Outcome) -> None:
+def _print_locations(outcome: Outcome) -> None:
     if outcome.objects:
         console.print(
-            f"{len(outcome.objects)} objects came back from {outcome.pacs}: {outcome.objects[0].parent}",
+            f"{len(outcome.objects)} objects retrieved from {outcome.pacs}: {outcome.objects[0].parent}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     if outcome.picture:

@@ -1,4 +1,4 @@
-"""`msnode echo`: is a destination there, and would it take what we send."""
+"""`msnode echo`: whether a destination answers and accepts the objects configured for it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from typing import Annotated
 
 import typer
 
-from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
+from msnode.cli.console import console, spinner
+from msnode.cli.output import ConfigOption, JsonOption, fail, print_json
+from msnode.deliver.dicom import DicomDestination
 from msnode.errors import ConfigurationError
 from msnode.settings import load_settings
+from msnode.wiring.destinations import destinations
 
 
 def echo(
-    destination: Annotated[str, typer.Argument(help="Name of a destination with type dicom.")],
+    destination: Annotated[str, typer.Argument(help="Name of a destination of type dicom.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a destination (C-ECHO) and ask which result objects it would take; exit 1 if not all is well."""
-    from msnode.deliver.dicom import DicomDestination  # noqa: PLC0415 - pynetdicom takes half a second
-    from msnode.wiring.destinations import destinations  # noqa: PLC0415
+    """Test a DICOM destination: C-ECHO, accepted result objects, storage confirmation.
 
+    Exit 1: the destination does not answer, or does not accept an object that it is configured to receive.
+    """
     settings = load_settings(config)
     found = destinations(settings).get(destination)
     if not isinstance(found, DicomDestination):
@@ -27,7 +30,7 @@ def echo(
         raise ConfigurationError(
             f"no DICOM destination {destination!r}; configured: {', '.join(names) or 'none'}"
         )
-    with spinner(f"calling {destination}"):
+    with spinner(f"contacting {destination}"):
         result = found.echo()
     refusals = {str(context): reason for context, reason in result.refusals.items()}
     well = result.status == 0 and not refusals
@@ -45,7 +48,7 @@ def echo(
         )
     else:
         console.print(f"{result.address}: answered in {result.elapsed_s * 1000:.0f} ms", highlight=False)
-        console.print(f"confirms what it gets by: {result.confirms_by or 'nothing'}", highlight=False)
+        console.print(f"storage confirmation: {result.confirms_by or 'not offered'}", highlight=False)
         if result.advice:
             console.print(result.advice, highlight=False, soft_wrap=True)
     if not well:

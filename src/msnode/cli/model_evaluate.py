@@ -1,4 +1,4 @@
-"""`msnode model evaluate` and `compare`: how well a bundle reads, and which of two reads better."""
+"""`msnode model evaluate` and `compare`: scores a bundle, or two bundles on the same cases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from msnode.cli.output import ConfigOption, JsonOption, console, print_json, progress
+from msnode.cli.console import console, progress
+from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.errors import ConfigurationError
+from msnode.evaluate import compare as comparing
+from msnode.evaluate.evaluation import About, evaluate_cases
+from msnode.evaluate.report import SHOWN, show, write_report
+from msnode.evaluate.report_comparison import verdict, write_comparison
 from msnode.preprocess import recipes
 from msnode.segment.bundle import find_bundle, load_bundle
 from msnode.settings import load_settings
+from msnode.train import reading
+from msnode.train.cases import find_cases
 from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
@@ -29,30 +36,31 @@ Preset = Literal["fast", "standard", "best"]
 
 DataOption = Annotated[
     Path,
-    typer.Option(help="Folder of cases: */FLAIR.nii.gz, with */lesion_mask.nii.gz where an expert drew one."),
+    typer.Option(help="Folder of cases: */FLAIR.nii.gz and, if available, */lesion_mask.nii.gz."),
 ]
-CaseOption = Annotated[list[str] | None, typer.Option(help="Only this case; repeatable. Default: all.")]
+CaseOption = Annotated[list[str] | None, typer.Option(help="Use only this case; repeatable. Default: all.")]
 HeldOutOption = Annotated[
     bool,
     typer.Option(
         "--cross-validation/--ensemble",
-        help="Read each case by the folds that did not see its patient, or every case by all folds.",
+        help="Read each case with the folds not trained on its patient, or with all folds.",
     ),
 ]
 PresetOption = Annotated[
-    Preset, typer.Option(help="fast: one fold; standard: all folds; best: all, mirrored.")
+    Preset, typer.Option(help="fast: one fold; standard: all folds; best: all folds and mirrored images.")
 ]
 
 
 def evaluate(
     bundle: Annotated[
         str | None,
-        typer.Argument(help="name, name@version or a bundle's folder; default: the configured one."),
+        typer.Argument(help="NAME, NAME@VERSION or a bundle folder. Default: the configured bundle."),
     ] = None,
     *,
     data: DataOption,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for report.html and report.json. Default: only the table.")
+        Path | None,
+        typer.Option(help="Folder for report.html and report.json. Default: table only."),
     ] = None,
     case: CaseOption = None,
     held_out: HeldOutOption = True,
@@ -60,12 +68,11 @@ def evaluate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a bundle on cases with expert masks, through the path that the node takes.
+    """Score a bundle on cases with expert masks.
 
-    Cases without a mask are read too, and shown in the report for the eye to judge.
+    Cases are processed exactly as in the node. Those without a mask are read too and shown in the report
+    for visual review.
     """
-    from msnode.evaluate.report import write_report  # noqa: PLC0415 - scipy.spatial takes a moment to import
-
     loaded = _load(bundle, config)
     cases = _cases(data, case, [loaded])
     evaluation = _run(loaded, cases, data, held_out=held_out, preset=preset)
@@ -80,13 +87,13 @@ def evaluate(
 
 
 def compare(
-    bundle_a: Annotated[str, typer.Argument(help="name, name@version or a bundle's folder.")],
-    bundle_b: Annotated[str, typer.Argument(help="The bundle to compare it with.")],
+    bundle_a: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or a bundle folder.")],
+    bundle_b: Annotated[str, typer.Argument(help="The bundle to compare with it.")],
     *,
     data: DataOption,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for comparison.html and comparison.json. Default: only the table."),
+        typer.Option(help="Folder for comparison.html and comparison.json. Default: table only."),
     ] = None,
     case: CaseOption = None,
     held_out: HeldOutOption = True,
@@ -94,15 +101,15 @@ def compare(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score two bundles on the same cases: paired differences with confidence intervals."""
-    from msnode.evaluate import compare as comparing  # noqa: PLC0415 - as in evaluate
-    from msnode.evaluate.report_comparison import write_comparison  # noqa: PLC0415 - as in evaluate
+    """Compare two bundles on the same cases.
 
+    Shows paired differences with confidence intervals.
+    """
     a, b = _load(bundle_a, config), _load(bundle_b, config)
     cases = [one for one in _cases(data, case, [a, b]) if one.mask is not None]
     if not cases:
-        raise ConfigurationError(f"no case with an expert's mask in {data}: there is nothing to compare")
-    smallest = a.manifest.min_volume_mm3  # one definition of an expert's lesion for both
+        raise ConfigurationError(f"no case in {data} has an expert mask: nothing to compare")
+    smallest = a.manifest.min_volume_mm3  # both use the same definition of an expert lesion
     runs = [
         _run(one, cases, data, held_out=held_out, preset=preset, min_volume_mm3=smallest) for one in (a, b)
     ]
@@ -124,9 +131,7 @@ def _load(reference: str | None, config: Path | None) -> Bundle:
 
 
 def _cases(data: Path, wanted: Sequence[str] | None, bundles: Sequence[Bundle]) -> list[Case]:
-    """The cases asked for; scans that a bundle knows to be of one patient are of one patient here too."""
-    from msnode.train.cases import find_cases  # noqa: PLC0415 - SimpleITK takes half a second
-
+    """The requested cases; scans that a bundle lists under one patient stay together."""
     patients: dict[str, list[str]] = {}
     for bundle in bundles:
         for case, patient in bundle.manifest.training.get("patients", {}).items():
@@ -150,8 +155,6 @@ def _run(
     preset: Preset,
     min_volume_mm3: float | None = None,
 ) -> Evaluation:
-    from msnode.evaluate.evaluation import About, evaluate_cases  # noqa: PLC0415 - as in evaluate
-    from msnode.train.reading import predict_cases  # noqa: PLC0415 - loads the inference runtime
 
     manifest = bundle.manifest
     about = About(
@@ -171,15 +174,13 @@ def _run(
         def tell(name: str) -> None:
             bar.update(task, description=f"evaluating {name}")
 
-        results = predict_cases(bundle.path, cases, mode=about.mode, preset=preset, report=tell)
+        results = reading.predict_cases(bundle.path, cases, mode=about.mode, preset=preset, report=tell)
         return evaluate_cases(results, about)
 
 
 def _table(evaluation: Evaluation) -> Table:
-    from msnode.evaluate.report import show  # noqa: PLC0415 - as in evaluate
-
     table = Table(
-        "case", "Dice", "PPV", "sensitivity", "HD95 mm", "lesion F1", "false", "lesions / expert",
+        "case", "Dice", "PPV", "sensitivity", "HD95 (mm)", "lesion F1", "false lesions", "lesions / expert",
         "ml / expert", box=None,
     )  # fmt: skip
     for case in evaluation.cases:
@@ -205,8 +206,6 @@ def _table(evaluation: Evaluation) -> Table:
 
 
 def _comparison_table(comparison: Comparison) -> Table:
-    from msnode.evaluate.report import SHOWN, show  # noqa: PLC0415 - as in evaluate
-    from msnode.evaluate.report_comparison import verdict  # noqa: PLC0415 - as in evaluate
 
     a, b = comparison.a.about.bundle, comparison.b.about.bundle
     table = Table("mean over scans", f"A: {a}", f"B: {b}", "B - A (95 % CI)", "", box=None)

@@ -1,4 +1,4 @@
-"""`msnode serve`: the node itself."""
+"""`msnode serve`: runs the node."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from msnode import logs
 from msnode.cli.output import ConfigOption
 from msnode.settings import load_settings
+from msnode.wiring import node
 
 
 class Role(StrEnum):
-    """A process of the node."""
+    """The kinds of process that make up a node."""
 
     RECEIVER = "receiver"
     WORKER = "worker"
@@ -23,25 +25,25 @@ def serve(
     config: ConfigOption = None,
     role: Annotated[
         Role | None,
-        typer.Option(help="Run this process alone, without supervision.", show_default="all of them"),
+        typer.Option(help="Run only this process, unsupervised.", show_default="all roles"),
     ] = None,
     instance: Annotated[
         int,
         typer.Option(
-            help="With --role: which of the processes of this role on this machine.", min=1, max=999
+            help="With --role: number of this process within its role on this machine.",
+            min=1,
+            max=999,
         ),
     ] = 1,
 ) -> None:
-    """Receive, read and deliver until stopped (SIGTERM or Ctrl-C).
+    """Run the node: receive, read and deliver until stopped (SIGTERM or Ctrl-C).
 
-    Without --role, a receiver, `node.workers` workers and `node.senders` senders run as processes of
-    their own and are restarted when one dies. With it, any number of them on any number of machines work
-    together on one PostgreSQL database and one shared data_dir. Logs go to stderr.
+    Without --role, this starts a receiver, `node.workers` workers and `node.senders` senders as separate
+    processes and restarts any that dies. With --role, it runs one process of that role; any number of
+    them, on any number of machines, share the work through one PostgreSQL database and one data_dir.
+    Logs go to stderr.
     """
     settings = load_settings(config)
-    from msnode import logs  # noqa: PLC0415 - importing structlog and the roles is not needed for --help
-    from msnode.wiring import node  # noqa: PLC0415
-
     logs.configure(json=settings.node.log_format == "json", level=settings.node.log_level)
     if role is None:
         node.run_all(settings, config)

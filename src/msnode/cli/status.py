@@ -1,4 +1,4 @@
-"""`msnode status`: how the node stands, for a person at night and for monitoring."""
+"""`msnode status`: the state of the node, for administrators and monitoring."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 import typer
 from rich.table import Table
 
-from msnode.cli.output import ConfigOption, JsonOption, console, print_json
+from msnode.cli.console import console
+from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.record.overview import overview
 from msnode.settings import load_settings
 from msnode.wiring.existing import existing_record
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show counts by state and what needs a person.
+    """Show the number of jobs in each state and the problems that need attention.
 
-    Exit code 0: nothing needs a person. 1: something does, each in one line, or the record does not answer.
+    Exit 0: no problems. Exit 1: there are problems, listed one per line, or the database does not answer.
     """
     settings = load_settings(config)
     with existing_record(settings).read() as tx:
@@ -30,7 +31,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(state, str(count))
         console.print(table)
         if found.oldest_waiting_s is not None:
-            console.print(f"oldest waiting to be read: {found.oldest_waiting_s:.0f} s", highlight=False)
+            console.print(f"longest wait to be read: {found.oldest_waiting_s:.0f} s", highlight=False)
         for alarm in found.alarms:
             console.print(alarm, markup=False, highlight=False, soft_wrap=True, style="bold")
     if found.alarms:

@@ -1,4 +1,4 @@
-"""`msnode study`: read one study without a server."""
+"""`msnode study segment`: segments one study without a running node."""
 
 from __future__ import annotations
 
@@ -10,46 +10,38 @@ from typing import Annotated, Any
 
 import typer
 
-from msnode.cli.output import ConfigOption, JsonOption, console, fail, print_json, spinner
+from msnode.cli.console import console, spinner
+from msnode.cli.output import ConfigOption, JsonOption, fail, print_json
 from msnode.errors import ConfigurationError, Rejected
+from msnode.reading.result_set import write_refusal
 from msnode.settings import Preset, load_settings, with_preset
-
-app = typer.Typer(help="Read a study from a folder.", no_args_is_help=True)
+from msnode.wiring.reading import read_study_folder
 
 _RESULT_FILE = "result.json"
 
 
-@app.callback()
-def _group() -> None:
-    """Read a study from a folder."""
-
-
-@app.command()
 def segment(
-    path: Annotated[Path, typer.Argument(help="Folder of DICOM files: one study.", exists=True)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the objects and result.json.")],
+    path: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result objects and result.json.")],
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help="fast (one fold), standard (all folds), best (and their mirror images); "
-            "default: as configured.",
+            help="fast: one fold; standard: all folds; best: all folds and mirrored images. "
+            "Default: as configured.",
             show_default=False,
         ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the FLAIR in PATH, segment its lesions, write the objects and result.json to --out.
+    """Segment the lesions of one study and write the result objects to a folder.
 
-    Exit 0: read. Exit 1: the input cannot be read; the reason is on stderr and in result.json, and a
-    rejection report stands beside it where the files belong to one study. Every date in the objects is
-    the modification time of the newest input file, so one input always gives the same objects.
+    Exit 1: the study cannot be read. The reason is on stderr and in result.json, and a rejection report is
+    written too if all files belong to one study. Dates in the objects are the modification time of the
+    newest input file, so the same input always gives the same objects.
     """
     settings = with_preset(load_settings(config), preset)
     _check_empty(out)
-    from msnode.reading.result_set import write_refusal  # noqa: PLC0415 - as below
-    from msnode.wiring.reading import read_study_folder  # noqa: PLC0415 - OpenVINO and highdicom take a second to import
-
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=".msnode-"))
     try:
@@ -66,15 +58,15 @@ def segment(
 
 def _check_empty(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise ConfigurationError(f"--out {out} is a file; a folder is needed")
+        raise ConfigurationError(f"--out {out} is a file; give a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / _RESULT_FILE).is_file():
         raise ConfigurationError(
-            f"--out {out} holds files that are not an earlier result; give an empty folder"
+            f"--out {out} contains files that are not from an earlier run; give an empty folder"
         )
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Move the files to `out`, in place of an earlier result there."""
+    """Move the files to `out`, replacing those of an earlier run."""
     out.mkdir(exist_ok=True)
     earlier = out / _RESULT_FILE
     if earlier.is_file():
@@ -92,7 +84,7 @@ def _report(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
     if not as_json:
         volume = result["lesion_volume_mm3"] / 1000
         unsure = sum(lesion["low_confidence"] for lesion in result["lesions"])
-        marked = f", {unsure} of low confidence" if unsure else ""
+        marked = f", {unsure} with low confidence" if unsure else ""
         console.print(
             f"{result['lesion_count']} lesions{marked}, {volume:.2f} ml; "
             f"{len(result['outputs'])} objects in {out}",

@@ -1,1 +1,1 @@
-"""A made-up patient, a PACS on loopback, and one full run of the node between them."""
+"""The demo: a simulated patient, a PACS on loopback, and one full run of the node."""

@@ -1,7 +1,7 @@
 """A small archive for machines without Orthanc: `python -m msnode.demo.archive FOLDER PORT`.
 
-Stores every object it is sent as a file of its own and answers C-ECHO; nothing more. It keeps no index
-and has no access control: it is for a demonstration on loopback.
+It stores every received object as a file and answers C-ECHO. It has no index and no access control, and is
+meant for demonstrations on loopback only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ library_settings.configure_pynetdicom()
 
 
 class Archive:
-    """A storage SCP that writes into `folder`: complete files only ever appear under their final name."""
+    """A storage SCP that writes to `folder`; a file gets its final name only when it is complete."""
 
     def __init__(self, folder: Path, port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class Archive:
         self._entity = entity
 
     def close(self) -> None:
-        """Stop listening and end open associations."""
+        """Stop listening and abort open associations."""
         self._entity.shutdown()
 
     def _store(self, event: evt.Event) -> int:

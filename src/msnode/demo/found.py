@@ -1,4 +1,4 @@
-"""What came back in the SEG, and how it compares with what was planted."""
+"""Reads the lesions of the SEG and compares them with the planted ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from msnode.demo.phantom import Phantom, PlantedLesion
 
 ENOUGH = 0.8
-"""Share of the lesions over `COUNTED_MM` that has to be found."""
+"""Share of the lesions larger than `COUNTED_MM` that must be found."""
 COUNTED_MM = 5.0
 
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
@@ -35,8 +35,8 @@ class FoundLesion:
     Attributes:
         number: Segment Number (0062,0004).
         points: voxel centres, (n, 3), LPS mm.
-        volume_mm3: number of voxels times the volume of one.
-        levels: position of each frame that it has along the normal, mm.
+        volume_mm3: number of voxels times the voxel volume.
+        levels: position of each of its frames along the normal, mm.
     """
 
     number: int
@@ -46,14 +46,14 @@ class FoundLesion:
 
     @property
     def centroid_lps_mm(self) -> tuple[float, float, float]:
-        """Mean of its voxel centres."""
+        """Mean of the voxel centres."""
         x, y, z = self.points.mean(axis=0)
         return float(x), float(y), float(z)
 
 
 @dataclass(frozen=True)
 class Match:
-    """A planted lesion and the segments that touch it (none: it was missed)."""
+    """A planted lesion and the segments that touch it; without segments, it was missed."""
 
     planted: PlantedLesion
     found: tuple[FoundLesion, ...]
@@ -61,11 +61,11 @@ class Match:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Planted against found.
+    """Comparison of planted and found lesions.
 
     Attributes:
-        matches: one a planted lesion, in order of label.
-        extra: segments that touch no planted lesion.
+        matches: one per planted lesion, in order of label.
+        extra: segments that do not touch any planted lesion.
     """
 
     matches: tuple[Match, ...]
@@ -78,12 +78,12 @@ class Comparison:
 
     @property
     def share_found(self) -> float:
-        """Share of the counted lesions that was found, 0-1."""
+        """Share of the counted lesions that were found, 0-1."""
         return sum(bool(m.found) for m in self.counted) / len(self.counted)
 
 
 def read_seg(path: Path) -> tuple[FoundLesion, ...]:
-    """Segments of a BINARY SEG, by segment number, each from the positions that its own frames carry."""
+    """Segments of a BINARY SEG in order of number, positioned by the geometry of their frames."""
     seg = dcmread(path)
     frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
     shared = seg.SharedFunctionalGroupsSequence[0]
@@ -112,16 +112,16 @@ def read_seg(path: Path) -> tuple[FoundLesion, ...]:
 
 
 def _segment_number(group: Dataset, shared: Dataset) -> int:
-    """Segment of a frame; a SEG of one segment may say so once, in the shared groups."""
+    """Segment of a frame; a SEG with one segment may give it once, in the shared functional groups."""
     holder = group if "SegmentIdentificationSequence" in group else shared
     return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
 
 
 def compare(phantom: Phantom, found: Sequence[FoundLesion]) -> Comparison:
-    """Match by contact: a segment belongs to each planted lesion that it touches or lies beside.
+    """Match by contact: a segment belongs to every planted lesion that it touches or is adjacent to.
 
-    Beside is one voxel away, diagonals included: where a thick slice shows half a lesion, its border
-    is a matter of taste.
+    Adjacent means one voxel away, diagonals included: the border of a lesion that a thick slice shows only
+    partially is not well defined.
 
     Raises:
         NotAVolume: a segment lies outside the phantom's volume.
@@ -147,7 +147,7 @@ def _indices(phantom: Phantom, points: NDArray[np.float64]) -> NDArray[np.intp]:
     """Nearest voxel (slice, row, column) of each position.
 
     Raises:
-        NotAVolume: a position lies outside the volume, so the SEG does not lie on its source.
+        NotAVolume: a position is outside the volume, so the SEG does not match its source.
     """
     inverse = np.linalg.inv(phantom.volume.grid.affine)
     indices = np.asarray(np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]), dtype=np.intp)

@@ -1,4 +1,4 @@
-"""A node of the demo's own: its configuration and database lie in a temporary folder."""
+"""The node of the demo, with its configuration and database in a temporary folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _READY_S = 300.0
 _SEND_S = 600.0
 _COMMAND_S = 60.0
 _LOOK_S = 0.25
-# Asking the node starts a process that takes CPU from the reading: seldom before anything has arrived.
+# Each query starts a process that takes CPU time from the reading, so query rarely before results arrive.
 _UNPROMPTED_S = 10.0
 _SETTLED_S = 1.0
 _ENDED = {"completed", "rejected", "passed_over", "unchanged", "failed", "cancelled"}
@@ -50,7 +50,7 @@ class Node:
     process: subprocess.Popen[bytes]
 
     def ended_job(self, study_instance_uid: str) -> dict[str, Any] | None:
-        """The study's newest job as `msnode jobs show --json` prints it, or None before it has ended."""
+        """The newest job of the study as printed by `msnode jobs show --json`; None until it has ended."""
         jobs = [j for j in self._ask("list") if j["study_instance_uid"] == study_instance_uid]
         newest = max(jobs, key=lambda j: int(j["id"]), default=None)
         if newest is None or newest["state"] not in _ENDED:
@@ -70,7 +70,7 @@ class Node:
 
 @contextmanager
 def start_node(folder: Path, log: Path, pacs: Pacs) -> Iterator[Node]:
-    """A node that delivers everything to `pacs`, ready to receive.
+    """Start a node that delivers to `pacs`, and wait until it is ready to receive.
 
     Raises:
         Transient: it cannot be started or is not ready in time.
@@ -93,7 +93,7 @@ def start_node(folder: Path, log: Path, pacs: Pacs) -> Iterator[Node]:
 
 
 def _configuration(folder: Path, node: DicomAddress, pacs: DicomAddress) -> str:
-    """The waits are short: one scanner on loopback sends one whole study. JSON strings are TOML strings."""
+    """Waiting times are short because one scanner sends one study. JSON strings are valid TOML strings."""
     return f"""\
 [node]
 ae_title = {json.dumps(node.ae_title)}
@@ -120,10 +120,10 @@ verify = "find"
 
 
 def send(address: DicomAddress, paths: Sequence[Path], log: Path) -> None:
-    """C-STORE the files from a process of its own, as a scanner would.
+    """Send the files by C-STORE from a separate process, as a scanner would.
 
     Raises:
-        ProcessDied: the sender ended with an error; the node may have taken some of the files.
+        ProcessDied: the sender ended with an error; the node may have received some of the files.
     """
     files = [str(path) for path in paths]
     if STORESCU.exists():
@@ -143,10 +143,10 @@ def send(address: DicomAddress, paths: Sequence[Path], log: Path) -> None:
 def wait_for_results(
     node: Node, pacs: Pacs, study_instance_uid: str, *, deadline_s: float
 ) -> tuple[dict[str, Any], tuple[Stored, ...]]:
-    """Look into the PACS until the node says that the job has ended.
+    """Poll the PACS until the node reports that the job has ended.
 
     Returns:
-        The job as `msnode jobs show --json` prints it, and what the PACS holds of the study.
+        The job as printed by `msnode jobs show --json`, and the objects of the study in the PACS.
 
     Raises:
         ProcessDied: the node ended.
@@ -166,4 +166,4 @@ def wait_for_results(
                 return job, pacs.results(study_instance_uid)
             ask_at = time.monotonic() + (_SETTLED_S if arrived else _UNPROMPTED_S)
         time.sleep(_LOOK_S)
-    raise PeerUnreachable(f"the job has not ended after {deadline_s:.0f} s; the node's log is {node.log}")
+    raise PeerUnreachable(f"the job has not ended after {deadline_s:.0f} s; see {node.log}")

@@ -1,4 +1,4 @@
-"""The PACS of the demo: Orthanc where it is installed, else the built-in archive. Both on loopback."""
+"""The PACS of the demo on loopback: Orthanc if installed, else the built-in archive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HTTP_OK = 200
 
 @dataclass(frozen=True)
 class Stored:
-    """An object that the PACS holds, as a file read back from it."""
+    """An object in the PACS, retrieved as a file."""
 
     path: Path
     sop_class_uid: str
@@ -39,23 +39,23 @@ class Stored:
 
 
 class Pacs(Protocol):
-    """A PACS that a node can send to and whose content can be looked at."""
+    """A PACS that a node can send to and whose content can be retrieved."""
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Name for display."""
 
     @property
     def address(self) -> DicomAddress:
-        """Where it takes C-STORE."""
+        """Address of its storage SCP."""
 
     def results(self, study_instance_uid: str) -> tuple[Stored, ...]:
-        """Everything it holds of a study, in no particular order."""
+        """All objects of a study, in no particular order."""
 
 
 @dataclass
 class BuiltInArchive:
-    """`msnode.demo.archive` in a process of its own; its folder is its content."""
+    """`msnode.demo.archive` in a separate process; the files in its folder are its content."""
 
     address: DicomAddress
     folder: Path
@@ -63,7 +63,7 @@ class BuiltInArchive:
     _known: dict[Path, tuple[str, Stored]] = field(default_factory=dict)
 
     def results(self, study_instance_uid: str) -> tuple[Stored, ...]:
-        """Everything it holds of a study."""
+        """All objects of a study."""
         for path in self.folder.glob(f"*{archive.SUFFIX}"):
             if path not in self._known:
                 self._known[path] = _read_stored(path)
@@ -72,11 +72,11 @@ class BuiltInArchive:
 
 @dataclass
 class Orthanc:
-    """Orthanc with its storage in a folder of its own.
+    """Orthanc with its storage in a separate folder.
 
     Attributes:
-        http_port: its REST interface and Explorer, on loopback.
-        folder: where objects read back from it are put.
+        http_port: port of its REST interface and Explorer.
+        folder: where retrieved objects are written.
     """
 
     address: DicomAddress
@@ -86,10 +86,10 @@ class Orthanc:
     _known: dict[str, Stored] = field(default_factory=dict)
 
     def results(self, study_instance_uid: str) -> tuple[Stored, ...]:
-        """Everything it holds of a study, read back over its REST interface.
+        """All objects of a study, retrieved over the REST interface.
 
         Raises:
-            PeerUnreachable: it does not answer.
+            PeerUnreachable: Orthanc does not answer.
         """
         query = {"Level": "Instance", "Query": {"StudyInstanceUID": study_instance_uid}}
         identifiers = json.loads(self._request("POST", "/tools/find", json.dumps(query)))
@@ -101,7 +101,7 @@ class Orthanc:
         return tuple(self._known[identifier] for identifier in identifiers)
 
     def answers(self) -> bool:
-        """Whether REST interface and DICOM port are open."""
+        """Whether REST interface and DICOM port answer."""
         try:
             self._request("GET", "/system")
         except PeerUnreachable:
@@ -124,7 +124,7 @@ class Orthanc:
 
 @contextmanager
 def start_pacs(folder: Path) -> Iterator[Pacs]:
-    """The better PACS that this machine has, ready, empty, with everything it writes in `folder`.
+    """Start the best PACS available on this machine, empty, with all of its files in `folder`.
 
     Raises:
         Transient: it cannot be started or is not ready in time.
@@ -135,7 +135,7 @@ def start_pacs(folder: Path) -> Iterator[Pacs]:
 
 @contextmanager
 def start_orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Orthanc, with DICOMweb where the plug-in is installed; see `start_pacs`."""
+    """Start Orthanc, with DICOMweb if the plug-in is installed; see `start_pacs`."""
     read_back = folder / "objects"
     read_back.mkdir(parents=True, exist_ok=True)
     address = DicomAddress("ORTHANC", LOOPBACK, free_port())
@@ -160,7 +160,7 @@ def _orthanc_config(pacs: Orthanc, storage: Path) -> dict[str, Any]:
         "DicomAlwaysAllowEcho": True,
         "DicomAlwaysAllowStore": True,
         "DicomAlwaysAllowFind": True,
-        "DefaultEncoding": "Utf8",  # else QIDO-RS leaves out letters beyond Latin-1
+        "DefaultEncoding": "Utf8",  # otherwise QIDO-RS omits characters beyond Latin-1
         "SaveJobs": False,
         "Plugins": [str(_DICOM_WEB)] if _DICOM_WEB.exists() else [],
         "DicomWeb": {"Enable": True},
@@ -169,7 +169,7 @@ def _orthanc_config(pacs: Orthanc, storage: Path) -> dict[str, Any]:
 
 @contextmanager
 def start_archive(folder: Path) -> Iterator[BuiltInArchive]:
-    """The built-in archive; see `start_pacs`."""
+    """Start the built-in archive; see `start_pacs`."""
     content, log = folder / "objects", folder / "archive.log"
     content.mkdir(parents=True, exist_ok=True)
     address = DicomAddress(archive.AE_TITLE, LOOPBACK, free_port())
@@ -192,7 +192,7 @@ def _read_stored(path: Path) -> tuple[str, Stored]:
     """Study Instance UID of a stored object, and the object.
 
     Raises:
-        PeerUnreachable: the PACS returned something that is no DICOM file.
+        PeerUnreachable: the PACS returned a file that is not DICOM.
     """
     try:
         header = dcmread(path, stop_before_pixels=True)

@@ -1,4 +1,4 @@
-"""The phantom as a scanner would send it: a study of a localiser and an axial FLAIR, classic MR images."""
+"""The phantom as DICOM: a study with a localiser and an axial FLAIR as MR Image Storage instances."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOCALISER_PLANES = 3
 
 
 def write_series(phantom: Phantom, folder: Path) -> list[Path]:
-    """Write the study of a phantom into `folder`; returns the files in the order a scanner sends them.
+    """Write the study of a phantom to `folder` and return the files in the order a scanner sends them.
 
-    Two series: three planes of a localiser, which a reader has to pass over, then the FLAIR, instance
-    numbers from inferior to superior. UIDs derive from the seed: one seed always gives the same study.
+    The study has two series: a three-plane localiser, which must not be chosen, and the FLAIR with instance
+    numbers from inferior to superior. UIDs are derived from the seed, so a seed always gives the same study.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -38,7 +38,7 @@ def write_series(phantom: Phantom, folder: Path) -> list[Path]:
 
 
 def study_uid(phantom: Phantom) -> str:
-    """Study Instance UID of that phantom's study."""
+    """Study Instance UID of the phantom's study."""
     return _uid(phantom, "study")
 
 
@@ -100,7 +100,7 @@ def _place(
     along_row: NDArray[np.float64],
     along_column: NDArray[np.float64],
 ) -> None:
-    """Image Plane module; `along_row` and `along_column` are steps of one pixel, LPS mm."""
+    """Set the Image Plane module; `along_row` and `along_column` are steps of one pixel, LPS mm."""
     row_mm, column_mm = float(np.linalg.norm(along_column)), float(np.linalg.norm(along_row))
     directions = (*(along_row / column_mm), *(along_column / row_mm))
     dataset.PixelSpacing = [f"{row_mm:.6f}", f"{column_mm:.6f}"]
@@ -109,7 +109,7 @@ def _place(
 
 
 def _image(phantom: Phantom, series: str, index: int, pixels: NDArray[np.float32]) -> Dataset:
-    """What every image has: patient, study, equipment, MR physics that do not differ, pixels."""
+    """An image with everything that both series share, and its pixels."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -1,7 +1,7 @@
-"""A patient who does not exist: one axial 2D FLAIR series with planted lesions.
+"""A simulated patient: one axial 2D FLAIR series with planted lesions.
 
 The head is computed on a fine grid (`anatomy`), lesions are planted (`planting`), and the fine grid is
-seen through thick slices with a gap, coil shading and Rician noise. One seed gives one patient.
+sampled as thick slices with gaps, coil shading and Rician noise. A seed defines a patient.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _SHADING = 0.05
 
 @dataclass(frozen=True)
 class PlantedLesion:
-    """A lesion that is known to be there.
+    """A lesion of the simulated patient.
 
     Attributes:
         label: its value in `Phantom.labels`, from 1.
         region: periventricular, juxtacortical or deep.
         centroid_lps_mm: centre of gravity, LPS mm.
-        volume_mm3: volume before the slices were cut.
-        diameter_mm: diameter of the sphere of that volume.
+        volume_mm3: volume on the fine grid, before sampling into slices.
+        diameter_mm: diameter of a sphere of that volume.
     """
 
     label: int
@@ -59,13 +59,13 @@ class PlantedLesion:
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A made-up patient's FLAIR.
+    """The FLAIR of a simulated patient.
 
     Attributes:
-        seed: what it was made from.
-        volume: float32 (slice, row, column) of whole numbers, slices from inferior to superior, rows to
-            posterior, columns to the left; a few degrees oblique, as planned on a tilted head.
-        labels: int32, same shape: planted lesion of each voxel, 0 = none.
+        seed: the seed that defines the patient.
+        volume: float32 (slice, row, column) with integer values; slices from inferior to superior, rows to
+            posterior, columns to the left; a few degrees oblique, as if planned on a tilted head.
+        labels: int32 of the same shape: label of the planted lesion in each voxel, 0 for none.
         lesions: the planted lesions, in order of label.
     """
 
@@ -79,9 +79,9 @@ class Phantom:
 
 
 def make_patient(seed: int) -> Phantom:
-    """Make the patient of that seed; takes some seconds and about 1 GB.
+    """Simulate the patient defined by a seed; takes a few seconds and about 1 GB.
 
-    Every call with one seed gives the same voxels.
+    The same seed always gives the same voxels.
 
     Raises:
         ConfigurationError: the demo extra is not installed.
@@ -101,7 +101,7 @@ def make_patient(seed: int) -> Phantom:
 
 
 def _head_coordinates(rng: np.random.Generator) -> tuple[Field, Field, Field]:
-    """Head coordinates (LPS mm) of the fine grid: the template, resized, turned a little and bent."""
+    """Head coordinates (LPS mm) of the fine grid, from a scaled, slightly rotated and deformed template."""
     shape = (SLICES * _SUB_SLICES, ROWS, COLUMNS)
     sub = SLICE_DISTANCE_MM / _SUB_SLICES
     up = _LOWEST_SLICE_MM + (np.arange(shape[0]) - (_SUB_SLICES - 1) / 2) * sub
@@ -118,7 +118,7 @@ def _head_coordinates(rng: np.random.Generator) -> tuple[Field, Field, Field]:
 
 
 def _grid(rng: np.random.Generator) -> Grid:
-    """The acquired slices, tilted with the nod of the head."""
+    """Grid of the acquired slices, tilted like the nodding head."""
     nod = np.radians(rng.uniform(2, 8))
     affine = np.eye(4)
     affine[:3, 0] = SLICE_DISTANCE_MM * np.array([0, -np.sin(nod), np.cos(nod)])
@@ -136,7 +136,7 @@ def _through_slices(fine: Field) -> Field:
 
 
 def _acquire(fine: Field, rng: np.random.Generator) -> Field:
-    """What the scanner shows: thick slices, grain, coil shading, Rician noise, whole numbers."""
+    """Simulate the acquisition: thick slices, tissue texture, coil shading, Rician noise, integer values."""
     image = _through_slices(fine)
     grain = ndimage.gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), (0, 0.7, 0.7))
     image *= 1 + _GRAIN / float(grain.std()) * grain
@@ -147,9 +147,9 @@ def _acquire(fine: Field, rng: np.random.Generator) -> Field:
 
 
 def _visible(fine_labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Planted lesion of each acquired voxel: half of what the slice profile sees is that lesion.
+    """Planted lesion of each acquired voxel: the lesion fills at least half of it, weighted by slice profile.
 
-    A lesion that fills no voxel so far marks the voxels that it fills most.
+    A lesion that does not fill half of any voxel gets the voxels that it fills most.
     """
     labels = np.zeros((SLICES, ROWS, COLUMNS), dtype=np.int32)
     for label in range(1, int(fine_labels.max()) + 1):
@@ -161,7 +161,7 @@ def _visible(fine_labels: NDArray[np.int32]) -> NDArray[np.int32]:
 def _describe(
     sites: list[Site], fine_labels: NDArray[np.int32], grid: Grid, spacing: tuple[float, float, float]
 ) -> tuple[PlantedLesion, ...]:
-    """Place and size of each lesion, from the fine grid."""
+    """Position and size of each lesion, measured on the fine grid."""
     boxes = ndimage.find_objects(fine_labels, max_label=len(sites))
     lesions = []
     for label, (site, box) in enumerate(zip(sites, boxes, strict=True), start=1):

@@ -1,4 +1,4 @@
-"""One picture of the overlay series, for a README and for eyes in a hurry."""
+"""A picture of the overlay series for a quick look."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MOST_TILES = 12
 
 
 def save_picture(overlay: Sequence[Path], lesion_levels: Sequence[float], target: Path) -> int:
-    """Save a grid of overlay images as PNG: those with lesions, or some of the whole stack without any.
+    """Save a grid of overlay images as PNG: those with lesions, or a sample of all if there are none.
 
     Args:
         overlay: files of single-frame RGB Secondary Capture images with Image Position and Orientation.
-        lesion_levels: distance of each lesion voxel's plane along the stack's normal, mm, as `level`.
+        lesion_levels: positions along the normal of the planes with lesions, mm, see `level`.
         target: the PNG file.
 
     Returns:
-        How many images are shown, inferior to superior as seen from left to right, top to bottom.
+        The number of images shown, from inferior to superior, left to right and top to bottom.
     """
     images = sorted((dcmread(path) for path in overlay), key=level)
     levels = np.array([level(image) for image in images])

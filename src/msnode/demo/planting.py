@@ -1,6 +1,6 @@
-"""Lesions of known place and size, put into white matter where multiple sclerosis puts them.
+"""Plants lesions of known position and size in white matter, at sites typical of multiple sclerosis.
 
-All positions here are on the fine grid: mm from its first voxel along slice, row and column axis.
+All positions are on the fine grid: mm from its first voxel along the slice, row and column axes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     Position = NDArray[np.float64]
     Spacing = tuple[float, float, float]
 
-# Regions of the McDonald criteria above the tentorium, and equivalent diameters in mm. Lesions of clinical
-# axial 2D FLAIR measured in the same way: 5th to 95th percentile 4-16 mm, median 6-8 mm.
+# Regions of the McDonald criteria above the tentorium, and equivalent diameters in mm. Lesions in clinical
+# axial 2D FLAIR, measured the same way: 5th to 95th percentile 4-16 mm, median 6-8 mm.
 _PLAN = (
     ("periventricular", 15.0), ("deep", 12.5), ("periventricular", 11.0), ("periventricular", 10.0),
     ("deep", 9.0), ("juxtacortical", 8.5), ("periventricular", 8.0), ("deep", 7.5), ("juxtacortical", 7.0),
     ("periventricular", 6.5), ("deep", 6.5), ("juxtacortical", 6.0), ("deep", 5.5), ("juxtacortical", 4.5),
 )  # fmt: skip
-# Intensity to white matter before partial volume. What it leaves was measured on real lesions: means
-# 1.18-1.65 (5th to 95th percentile), brightest voxels 1.3-2.1, larger for large lesions.
+# Intensity relative to white matter before partial volume. After it, intensities match real lesions: means
+# 1.18-1.65 (5th to 95th percentile), brightest voxels 1.3-2.1, higher in large lesions.
 _PEAK_SMALL, _PEAK_LARGE, _PEAK_SPREAD = 1.4, 1.54, 0.06
 _STRIDE = 2  # seeds are chosen on every second voxel
-_SLAB = (0.36, 0.85)  # share of the stack above the skull base and below the vertex
+_SLAB = (0.36, 0.85)  # range of slices above the skull base and below the vertex, as a share of the stack
 _OFF_CENTRE_MM = 1.5
 _CLEARANCE_MM = 5.0
 _FROM_MIDLINE_MM = 12.0
@@ -42,13 +42,13 @@ _VENTRICLE_DEPTH_MM = 25.0
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One lesion to be drawn.
+    """A lesion to be drawn.
 
     Attributes:
         region: periventricular, juxtacortical or deep.
-        centre: its seed.
+        centre: the position of its seed.
         axis: unit vector of its long axis.
-        diameter_mm: wished diameter of the sphere of its volume.
+        diameter_mm: target diameter of a sphere of its volume.
         peak: intensity as a multiple of white matter.
     """
 
@@ -61,7 +61,7 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class _Room:
-    """Where a seed may lie: every second voxel of the fine grid, distances in mm."""
+    """Candidate positions for seeds: every second voxel of the fine grid, with distances in mm."""
 
     white: NDArray[np.bool_]
     to_ventricle: NDArray[np.float64]
@@ -72,15 +72,15 @@ class _Room:
 def choose_sites(
     tissue: Tissue, spacing: Spacing, slice_centres: NDArray[Any], rng: np.random.Generator
 ) -> list[Site]:
-    """Places for the planned lesions, far enough apart to stay separate lesions.
+    """Choose sites for the planned lesions, far enough apart to stay separate.
 
     Args:
         tissue: the head on the fine grid.
         spacing: of the fine grid, mm.
-        slice_centres: position along the slice axis of each slice to be acquired. Seeds lie near one, so
-            that thick slices do not hide small lesions: the demo proves the chain, it does not look for
-            the smallest visible lesion.
-        rng: source of randomness.
+        slice_centres: position along the slice axis of each acquired slice. Seeds are placed near one so
+            that thick slices do not hide small lesions: the demo tests the whole loop, not the limit of
+            detection.
+        rng: random number generator.
     """
     room = _room(tissue, spacing)
     places = np.argwhere(room.white)
@@ -113,7 +113,7 @@ def _room(tissue: Tissue, spacing: Spacing) -> _Room:
     largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=count + 1)[1:]))
     to_ventricle = ndimage.distance_transform_edt(parts != largest, sampling=step)
     to_grey = ndimage.distance_transform_edt(grey < 0.6, sampling=step)  # noqa: PLR2004 - mostly not grey
-    pure = white > 0.85  # noqa: PLR2004 - white matter without a border in the voxel
+    pure = white > 0.85  # noqa: PLR2004 - voxels of white matter only
     slices = len(pure)
     pure[: int(_SLAB[0] * slices)] = False
     pure[int(_SLAB[1] * slices) :] = False
@@ -123,7 +123,7 @@ def _room(tissue: Tissue, spacing: Spacing) -> _Room:
 def _suits(
     region: str, radius: float, ventricle: NDArray[np.float64], grey: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which places suit a lesion, from their distances to the ventricles and to grey matter."""
+    """Which positions suit a lesion of the region, by distance to the ventricles and to grey matter."""
     if region == "periventricular":
         return ventricle <= radius + 1.5
     if region == "juxtacortical":
@@ -132,7 +132,7 @@ def _suits(
 
 
 def _long_axis(region: str, place: NDArray[np.intp], room: _Room, rng: np.random.Generator) -> Position:
-    """Out of the ventricle (Dawson's fingers), along the cortex, or anywhere."""
+    """Long axis: away from the ventricle (Dawson's fingers), along the cortex, or random."""
     axis = rng.standard_normal(3)
     if region != "deep":
         distance = room.to_ventricle if region == "periventricular" else room.to_grey
@@ -154,11 +154,11 @@ def _peak(diameter: float, rng: np.random.Generator) -> float:
 def draw(
     sites: list[Site], tissue: Tissue, spacing: Spacing, rng: np.random.Generator
 ) -> tuple[Field, NDArray[np.int32]]:
-    """The lesions on the fine grid.
+    """Draw the lesions on the fine grid.
 
     Returns:
-        What to add to `tissue.flair`, and labels: 1, 2, … in the order of `sites` where at least half of
-        a voxel is lesion, else 0.
+        The intensity to add to `tissue.flair`, and labels 1, 2, … in the order of `sites` for voxels of which
+        at least half is lesion, else 0.
     """
     extra = np.zeros(tissue.flair.shape, dtype=np.float32)
     shape: tuple[int, ...] = tissue.flair.shape
@@ -176,7 +176,7 @@ def draw(
 
 
 def _shape(site: Site, box: tuple[slice, ...], spacing: Spacing, rng: np.random.Generator) -> Field:
-    """Fraction of lesion, 0-1, of an irregular ellipsoid of revolution with a soft edge."""
+    """Lesion fraction, 0-1, of each voxel: an irregular ellipsoid of revolution with a soft edge."""
     offsets = [np.arange(b.start, b.stop) * s - c for b, s, c in zip(box, spacing, site.centre, strict=True)]
     grid = np.stack(np.meshgrid(*offsets, indexing="ij"))
     along = np.tensordot(site.axis, grid, axes=1)

@@ -1,4 +1,4 @@
-"""Processes of the demo: started on free ports of loopback, watched until ready, ended by their id."""
+"""Starts the processes of the demo on free loopback ports, waits until they are ready, and stops them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STOP_S = 30.0
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listened on a moment ago."""
+    """A loopback TCP port on which nothing was listening a moment ago."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         port: int = listener.getsockname()[1]
@@ -31,24 +31,24 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without settings of the site's own node (`MSNODE_…`)."""
+    """The environment without the settings of the site's node (`MSNODE_…`)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MSNODE_")}
-    return kept | {"TCP_NODELAY": "1"}  # without it DCMTK waits about 50 ms for an ACK after each image
+    return kept | {"TCP_NODELAY": "1"}  # otherwise DCMTK waits about 50 ms for an ACK after each image
 
 
 @contextmanager
 def running(
     command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, output in `log`; at the end it is asked to stop, then killed.
+    """Run a process in its own process group with output to `log`; at the end, terminate it, then kill it.
 
-    A group of its own: Ctrl-C reaches the demo alone, which then ends its processes in order.
+    Because of the separate group, Ctrl-C reaches only the demo, which then stops its processes in order.
 
     Raises:
-        OutOfResources: the program cannot be started.
+        OutOfResources: the program could not be started.
     """
     with ExitStack() as stack:
-        with _signals_deferred():  # a signal during the start would leave a process that nobody knows
+        with _signals_deferred():  # a signal during the start would leave a process running
             process = _start(command, log, env or environment())
             stack.callback(_stop, process)
         yield process
@@ -71,12 +71,12 @@ def _start(command: Sequence[str], log: Path, env: Mapping[str, str]) -> subproc
 
 @contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """SIGINT and SIGTERM that come inside the block take effect at its end; for the main thread."""
-    came: list[int] = []
+    """Defer SIGINT and SIGTERM to the end of the block; for the main thread only."""
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
-        came.append(number)
+        received.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -84,7 +84,7 @@ def _signals_deferred() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for late in came:
+    for late in received:
         signal.raise_signal(late)
 
 
@@ -94,29 +94,29 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own group: the process and its children
+            os.killpg(process.pid, signal.SIGKILL)  # the group: the process and its children
             process.wait()
 
 
 def wait_until_ready(
     process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool], *, what: str, deadline_s: float
 ) -> None:
-    """Ask `ready` until it says yes.
+    """Wait until `ready` returns True.
 
     Raises:
-        ProcessDied: the process ended before; the message has the last line of its log.
+        ProcessDied: the process has ended; the message contains the last line of its log.
         PeerUnreachable: not ready within `deadline_s`.
     """
     end = time.monotonic() + deadline_s
     while not ready():
         check_alive(process, log, what=what)
         if time.monotonic() > end:
-            raise PeerUnreachable(f"{what} is not ready after {deadline_s:.0f} s; its log is {log}")
+            raise PeerUnreachable(f"{what} is not ready after {deadline_s:.0f} s; see {log}")
         time.sleep(POLL_S)
 
 
 def check_alive(process: subprocess.Popen[bytes], log: Path, *, what: str) -> None:
-    """Raise ProcessDied where the process has ended."""
+    """Raise ProcessDied if the process has ended."""
     code = process.poll()
     if code is not None:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]

@@ -1,4 +1,4 @@
-"""The outcome of a run as tables."""
+"""Tables that show the outcome of a run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def time_line(outcome: Outcome) -> Table:
-    """How long each step of the demo took, and what the node did in it."""
-    table = _table("Time line")
+    """Duration of each step of the demo and of the node's stages within it."""
+    table = _table("Timeline")
     table.add_column("step")
     table.add_column("seconds", justify="right")
     for step, seconds in outcome.seconds.items():
@@ -34,7 +34,7 @@ def time_line(outcome: Outcome) -> Table:
 
 
 def _inside_the_node(details: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Time in each state, and for the reading itself the time in each stage."""
+    """Time in each state, and within the reading the time in each stage."""
     for one, following in pairwise(details["transitions"]):
         spent = datetime.fromisoformat(following["at"]) - datetime.fromisoformat(one["at"])
         yield one["state"], spent.total_seconds()
@@ -44,22 +44,22 @@ def _inside_the_node(details: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def selection(outcome: Outcome) -> Table:
-    """Which series the node read and why it passed over the others."""
+    """Which series the node chose, and why it did not choose the others."""
     table = _table("Series of the study")
     table.add_column("series", overflow="fold")
     table.add_column("images", justify="right")
-    table.add_column("node")
+    table.add_column("result")
     reasons = {p["series_instance_uid"]: p["reason"] for p in outcome.job["passed_over"]}
     for series in outcome.job["series"]:
         uid = series["series_instance_uid"]
         read = uid == outcome.job["job"]["series_instance_uid"]
-        why = "read" if read else f"passed over: {reasons.get(uid, '')}"
+        why = "read" if read else f"not chosen: {reasons.get(uid, '')}"
         table.add_row(uid, str(series["instance_count"]), why)
     return table
 
 
 def planted_and_found(comparison: Comparison) -> Table:
-    """One row a planted lesion, then one a segment that nobody planted."""
+    """One row per planted lesion, then one per segment without a planted lesion."""
     table = _table("Planted and found (positions x, y, z: LPS, mm; diameters mm; volumes mm³)")
     table.add_column("planted", no_wrap=True)
     table.add_column("at", justify="right", no_wrap=True)
@@ -85,7 +85,7 @@ def planted_and_found(comparison: Comparison) -> Table:
 
 
 def found_alone(found: Iterable[FoundLesion]) -> Table:
-    """One row a lesion of a study whose truth nobody knows."""
+    """One row per lesion of a study without known lesions."""
     table = _table("Found")
     table.add_column("lesion", justify="right")
     table.add_column("at x, y, z (LPS mm)", justify="right")
@@ -96,12 +96,12 @@ def found_alone(found: Iterable[FoundLesion]) -> Table:
 
 
 def verdict(comparison: Comparison) -> str:
-    """One sentence."""
+    """The result in one sentence."""
     counted = comparison.counted
     hits = sum(bool(m.found) for m in counted)
     return (
         f"{hits} of {len(counted)} planted lesions over {COUNTED_MM:.0f} mm found "
-        f"({comparison.share_found:.0%}; at least {ENOUGH:.0%} is wanted), {len(comparison.extra)} extra"
+        f"({comparison.share_found:.0%}; at least {ENOUGH:.0%} required), {len(comparison.extra)} extra"
     )
 
 

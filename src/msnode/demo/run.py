@@ -1,4 +1,4 @@
-"""One run of everything: a study, a PACS, a node between them, and a look at what came back."""
+"""One run of the whole loop: sends a study to a node and checks the results in a PACS."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _DEADLINE_S = 600.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run brought.
+    """Outcome of a run.
 
     Attributes:
-        job: as `msnode jobs show --json` prints it.
+        job: as printed by `msnode jobs show --json`.
         pacs: name of the PACS.
         objects: files of the result objects, copied from the PACS.
         found: lesions in the SEG; empty without one.
-        comparison: against what was planted; None for a study of the user's own.
-        picture: the PNG; None where no overlay came.
-        seconds: step of the demo → how long it took, in order.
+        comparison: comparison with the planted lesions; None for a user's study.
+        picture: the PNG; None if there is no overlay.
+        seconds: duration of each step of the demo, in order.
     """
 
     job: dict[str, Any]
@@ -57,7 +57,7 @@ class Outcome:
 
 @dataclass
 class _Watch:
-    """Tells which step begins and keeps how long each took."""
+    """Announces the steps and records their durations."""
 
     announce: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -74,22 +74,22 @@ def run_demo(study: Path | None, out: Path, seed: int, announce: Callable[[str],
     """Run the demo; every process it starts has ended when it returns or raises.
 
     Args:
-        study: a folder with the DICOM files of one study; None makes a patient.
-        out: folder for the picture, the result objects and the logs; made if absent, its earlier demo
-            results are replaced.
-        seed: of the made-up patient.
+        study: a folder with the DICOM files of one study; None simulates a patient.
+        out: folder for the picture, the result objects and the logs; created if missing. Results of
+            earlier demos are replaced.
+        seed: seed of the simulated patient.
         announce: called with the name of each step as it begins.
 
     Raises:
         ConfigurationError: `study` does not hold exactly one study, or the demo extra is not installed.
-        Transient: a process could not be started or died, or the results did not come in time.
+        Transient: a process could not be started or died, or the results did not arrive in time.
     """
     watch = _Watch(announce)
     with tempfile.TemporaryDirectory(prefix="msnode-demo-") as name:
         folder = Path(name)
         phantom: Phantom | None = None
         if study is None:
-            with watch.step("making a patient"):
+            with watch.step("simulating a patient"):
                 phantom = make_patient(seed)
                 paths = write_series(phantom, folder / "study")
         else:
@@ -103,7 +103,7 @@ def run_demo(study: Path | None, out: Path, seed: int, announce: Callable[[str],
 def _loop(
     paths: Sequence[Path], study_instance_uid: str, folder: Path, out: Path, watch: _Watch
 ) -> tuple[dict[str, Any], str, tuple[Stored, ...]]:
-    """PACS up, node up, study in, results back; both are down again afterwards."""
+    """Start PACS and node, send the study, wait for the results, and stop both."""
     with ExitStack() as stack:
         with watch.step("starting the PACS"):
             pacs = stack.enter_context(start_pacs(folder / "pacs"))
@@ -126,7 +126,7 @@ def _collect(
     watch: _Watch,
 ) -> Outcome:
     """Keep the objects, measure the SEG, draw the picture."""
-    with watch.step("looking at the results"):
+    with watch.step("checking the results"):
         objects = {s: Path(shutil.copy(s.path, out / _OBJECTS / f"{s.sop_instance_uid}.dcm")) for s in stored}
         of_class = {
             uid: [path for s, path in objects.items() if s.sop_class_uid == uid]
@@ -135,7 +135,7 @@ def _collect(
         found = tuple(lesion for path in of_class[SegmentationStorage] for lesion in read_seg(path))
         picture = None
         captures = of_class[SecondaryCaptureImageStorage]
-        # the summary page is a Secondary Capture too, but no slice
+        # the summary page is also a Secondary Capture, but not a slice
         if overlay := [p for p in captures if "ImagePositionPatient" in dcmread(p, stop_before_pixels=True)]:
             picture = out / PICTURE
             save_picture(overlay, [level for lesion in found for level in lesion.levels], picture)
@@ -162,7 +162,7 @@ def _only_study(paths: Sequence[Path]) -> str:
 
 
 def _clear(out: Path) -> None:
-    """Make room for new results where an earlier demo left its own."""
+    """Delete the results of an earlier demo."""
     shutil.rmtree(out / _OBJECTS, ignore_errors=True)
     (out / PICTURE).unlink(missing_ok=True)
     (out / _OBJECTS).mkdir(parents=True)

@@ -17,10 +17,10 @@ _MAX_CONTEXTS = 128  # PS3.8 9.3.2.2
 
 
 def send(address: DicomAddress, paths: list[Path]) -> int:
-    """C-STORE each file over one association; returns how many the peer did not take.
+    """Send the files over one association and return how many the peer did not accept.
 
     Raises:
-        Transient: no association, or it was lost.
+        Transient: the association was not established or was lost.
     """
     contexts = {path: _context(path) for path in paths}
     distinct = list(dict.fromkeys(contexts.values()))[:_MAX_CONTEXTS]
@@ -38,14 +38,14 @@ def _context(path: Path) -> Context:
 
 
 def main() -> None:
-    """Exit 0: all taken. Exit 1: some were not, or the peer cannot be reached."""
+    """Exit 0: all were accepted. Exit 1: some were not, or the peer is unreachable."""
     host, port, ae_title, *files = sys.argv[1:]
     try:
         refused = send(DicomAddress(ae_title, host, int(port)), [Path(f) for f in files])
     except Transient as error:
         sys.exit(str(error))
     if refused:
-        sys.exit(f"{refused} of {len(files)} images were not taken")
+        sys.exit(f"{refused} of {len(files)} images were not accepted")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from msnode.store import Store
 
     EnqueueReport = Callable[[Transaction, OpenReport], None]
-    """Has the engine run `Reporter.run(open_.id)` as workflow `open_.workflow_id`, not before its moment."""
+    """Has the engine run `CommitmentResponder.run(open_.id)` as workflow `open_.workflow_id` in time."""
 
 log = structlog.get_logger()
 
 
-class CommitmentDesk:
+class CommitmentListener:
     """What the receiver's `Commitment` is in a node.
 
     Args:
@@ -78,7 +78,7 @@ class CommitmentDesk:
         return commitment.SUCCESS
 
 
-class Reporter:
+class CommitmentResponder:
     """Runs the workflow `report`: decides about a peer's request, and tells the peer.
 
     Args:

@@ -18,7 +18,7 @@ from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
 from msnode.segment.runtime import choose_gpu
 from msnode.series.assemble import Timers
-from msnode.services.answer_commitments import Reporter
+from msnode.services.answer_commitments import CommitmentResponder
 from msnode.services.complete_studies import StudyCompletion
 from msnode.services.confirm_storage import Verifier
 from msnode.services.dispatch import Dispatcher, retry_until_recorded
@@ -150,7 +150,7 @@ def run_sender(settings: Settings, instance: int) -> None:
     there = destinations(settings)
     sender = Sender(database, store, there, retry, dispatch)
     verifier = Verifier(database, verifiable(there), retry, dispatch)
-    reporter = Reporter(
+    reporter = CommitmentResponder(
         database, store, reporting_addresses(settings),
         calling_ae=settings.node.ae_title, retry=retry, enqueue=dispatch.enqueue_report,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
 from msnode.series.pixels import same_image
-from msnode.services.answer_commitments import CommitmentDesk
+from msnode.services.answer_commitments import CommitmentListener
 from msnode.services.confirm_storage import Reports
 from msnode.settings import DicomDestination
 from msnode.wiring.destinations import reporting_addresses
@@ -56,17 +56,17 @@ def make_receiver(
     return Receiver(
         settings.node.ae_title, receive.address, receive.port, peers, spool,
         limits=limits,
-        commitment=_commitment_desk(settings, database, dispatch),
+        commitment=_commitment_listener(settings, database, dispatch),
         reporters=[Peer(d.ae_title, (d.host,)) for d in _committing(settings)],
     )  # fmt: skip
 
 
-def _commitment_desk(settings: Settings, database: Database, dispatch: Dispatcher) -> CommitmentDesk:
+def _commitment_listener(settings: Settings, database: Database, dispatch: Dispatcher) -> CommitmentListener:
     reporters: dict[str, set[str]] = {}
     for each in _committing(settings):
         reporters.setdefault(each.ae_title, set()).add(each.name)
     reports = Reports(database, RetryPolicy(**settings.retry.model_dump()), dispatch)
-    return CommitmentDesk(
+    return CommitmentListener(
         database, reports.take, reporters, reporting_addresses(settings), dispatch.enqueue_report
     )
 

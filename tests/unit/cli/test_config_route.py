@@ -65,10 +65,8 @@ def test_it_says_which_rule_and_series_and_why_no_other(run, tmp_path):
         "  rule 'emergency' matches",
         "  read",
     ]
-    assert (
-        sum("would be read: FLAIR by description (flair); 2D axial, 12 slices" in line for line in said) == 1
-    )
-    assert sum("not read: another contrast: 't1' in its description" in line for line in said) == 1
+    assert sum("chosen: FLAIR by description (flair); 2D axial, 12 slices" in line for line in said) == 1
+    assert sum("not chosen: another contrast: 't1' in its description" in line for line in said) == 1
     assert said[-2:] == [
         "  bundle msnode-flair2d, preset fast, priority stat",
         "  destinations: ward",
@@ -103,7 +101,7 @@ def test_programs_read_the_same(run):
 
 
 def test_a_moment_that_is_none_is_misuse(run):
-    with pytest.raises(ConfigurationError, match=r"--at tonight: a moment such as 2026-11-21T23:10"):
+    with pytest.raises(ConfigurationError, match=r"--at tonight: give a local time such as 2026-11-21T23:10"):
         run("--at", "tonight")
 
 

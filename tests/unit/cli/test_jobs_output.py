@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from msnode.cli.jobs import _deliveries
+from msnode.cli.jobs_show import _deliveries
 from msnode.record.delivery import DeliveryState
 
 

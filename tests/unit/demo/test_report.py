@@ -75,7 +75,7 @@ def test_each_step_state_and_stage_has_its_time(outcome):
 def test_series_are_read_or_passed_over_with_a_reason(outcome):
     table = report.selection(outcome)
     assert row(table, "1.2")[1:] == ["20", "read"]
-    assert row(table, "1.1")[1:] == ["3", "passed over: a localiser"]
+    assert row(table, "1.1")[1:] == ["3", "not chosen: a localiser"]
 
 
 def test_planted_lesions_are_found_or_missed(comparison):

@@ -12,7 +12,7 @@ from msnode.dicom.commitment import Reference, Request, read_report
 from msnode.dicom.connection import DicomAddress
 from msnode.errors import OutOfResources
 from msnode.record import promises, schema
-from msnode.services.answer_commitments import CommitmentDesk, Reporter
+from msnode.services.answer_commitments import CommitmentListener, CommitmentResponder
 from msnode.store import Blob, Store
 from support.peers import answering_scp, free_port
 
@@ -121,7 +121,7 @@ def held(record, tmp_path):
 
 
 def make(record, store, addresses, asked):
-    return Reporter(
+    return CommitmentResponder(
         record.database, store, addresses, calling_ae="MSNODE", retry=RETRY,
         enqueue=lambda _tx, open_: asked.append(open_),
     )  # fmt: skip
@@ -199,7 +199,7 @@ def test_a_peer_without_an_address_is_never_told(held):
 
 
 def desk(record, asked):
-    return CommitmentDesk(
+    return CommitmentListener(
         record.database, lambda report, senders: (report, senders),
         {"PACS": {"pacs", "archive"}}, {"ROUTER"}, lambda _tx, open_: asked.append(open_.id),
     )  # fmt: skip
