@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
+    from msnode.domain.provenance import PassedOver
     from msnode.errors import Rejected
 
 FLAIR = "flair"
@@ -131,14 +132,6 @@ class Series:
     study_instance_uid: str
     instances: tuple[Instance, ...]
     missing: str = ""
-
-
-@dataclass(frozen=True)
-class PassedOver:
-    """A series that was not taken, and why."""
-
-    series_instance_uid: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)

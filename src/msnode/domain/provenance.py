@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PassedOver:
+    """A series that was not taken, and why."""
+
+    series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """Which bundle made a result: name, version and SHA-256 of its manifest."""
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from msnode.domain.imaging import PassedOver
-from msnode.domain.provenance import ModelIdentity
+from msnode.domain.provenance import ModelIdentity, PassedOver
 from msnode.record.delivery import Result
 
 if TYPE_CHECKING:

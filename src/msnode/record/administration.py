@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from msnode.domain.imaging import PassedOver
+from msnode.domain.provenance import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import deliveries, jobs, schema, work
 from msnode.record.delivery import Delivery, DeliveryState, Result

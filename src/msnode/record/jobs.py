@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from msnode.domain.imaging import PassedOver
+    from msnode.domain.provenance import PassedOver
     from msnode.record.database import Transaction
     from msnode.record.job import Priority
 

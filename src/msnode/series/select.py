@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from msnode.domain.imaging import FLAIR, PassedOver, Selection
+from msnode.domain.imaging import FLAIR, Selection
+from msnode.domain.provenance import PassedOver
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.describe import Description, describe
 

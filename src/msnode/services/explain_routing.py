@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from msnode.dicom.uids import is_own
-from msnode.domain.imaging import FLAIR, PassedOver
+from msnode.domain.imaging import FLAIR
 from msnode.routing.rules import Rule, StudyFacts, decide
 from msnode.series.folder import instances_below
 from msnode.series.select import select
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from msnode.domain.imaging import Selection, Series
+    from msnode.domain.provenance import PassedOver
     from msnode.routing.rules import Decision, Missed
     from msnode.series.select import SelectionRules
 

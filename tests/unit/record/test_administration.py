@@ -1,6 +1,6 @@
 import pytest
 
-from msnode.domain.imaging import PassedOver
+from msnode.domain.provenance import PassedOver
 from msnode.errors import InvalidTransition
 from msnode.record import administration, deliveries, jobs, work
 from msnode.record.delivery import DeliveryState
