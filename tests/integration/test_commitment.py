@@ -20,7 +20,7 @@ from msnode.receive.spool import Spool
 from msnode.record import deliveries, jobs, promises, schema, work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.delivery import DeliveryState, Result, Takes, Verify
+from msnode.record.delivery import DeliveryState, Recipient, Result, Verify
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading
 from msnode.series.pixels import same_image
@@ -90,7 +90,8 @@ class Node:
             ]  # fmt: skip
             finish_reading(
                 tx, jobs.start(tx, 1, at=at), results,
-                {"pacs": Takes(frozenset(CONTEXT_OF_KIND), verify)}, at=at, why="test", result_set="set-1",
+                {"pacs": Recipient(frozenset(CONTEXT_OF_KIND), verify)},
+                at=at, why="test", result_set="set-1",
             )  # fmt: skip
         self.sender = Sender(self.database, self.store, {"pacs": destination}, RETRY, self._enqueue)
         self.verifier = Verifier(self.database, {"pacs": destination}, RETRY, self._enqueue)

@@ -10,7 +10,7 @@ from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.record import jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.delivery import Result, Takes
+from msnode.record.delivery import Recipient, Result
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading
 
@@ -84,14 +84,16 @@ class Record:
         with self.database.write() as tx:
             return jobs.start(tx, 1, at=self.at(210))
 
-    def delivering(self, takes=None, **facts):
+    def delivering(self, recipients=None, **facts):
         """A job with a SEG and an SR on their way."""
         job = self.running()
-        takes = {"pacs": ["seg", "sr"], "archive": ["sr"]} if takes is None else takes
-        takes = {n: t if isinstance(t, Takes) else Takes(frozenset(t)) for n, t in takes.items()}
+        wanted = {"pacs": ["seg", "sr"], "archive": ["sr"]} if recipients is None else recipients
+        recipients = {
+            n: w if isinstance(w, Recipient) else Recipient(frozenset(w)) for n, w in wanted.items()
+        }
         with self.database.write() as tx:
             return finish_reading(
-                tx, job, [self.result("seg"), self.result("sr")], takes,
+                tx, job, [self.result("seg"), self.result("sr")], recipients,
                 at=self.at(220), why="3 lesions", result_set="set-1", **facts,
             )  # fmt: skip
 

@@ -128,7 +128,7 @@ def close(tx: Transaction, transaction_uid: str, state: State) -> None:
     tx.execute(_C.update().where(open_).values(state=state))
 
 
-class Took(StrEnum):
+class ReportOutcome(StrEnum):
     """How a report was handled."""
 
     APPLIED = "applied"
@@ -138,21 +138,25 @@ class Took(StrEnum):
 
 
 @dataclass(frozen=True)
-class Noted:
-    """How a report was handled, and its job; None where this node has no transaction of its UID."""
+class NotedReport:
+    """How a report was handled.
 
-    took: Took
+    Attributes:
+        job_id: its job; None where this node has no transaction of its UID.
+    """
+
+    outcome: ReportOutcome
     job_id: int | None = None
 
     @property
     def status(self) -> int:
         """Status of the N-EVENT-REPORT response (PS3.7 10.1.1); success for a repeated or unknown report."""
-        return commitment.NOT_AUTHORISED if self.took == Took.WRONG_SENDER else commitment.SUCCESS
+        return commitment.NOT_AUTHORISED if self.outcome == ReportOutcome.WRONG_SENDER else commitment.SUCCESS
 
 
 def note_report(
     tx: Transaction, report: Report, *, senders: Collection[str], at: datetime, delay: Delay
-) -> Noted:
+) -> NotedReport:
     """Apply a report to its deliveries; every report is audited.
 
     An object that is kept becomes committed. One that failed is sent again. One that the report leaves out is
@@ -169,20 +173,20 @@ def note_report(
     query = sa.select(_C).where(_C.c.transaction_uid == report.transaction_uid)
     known = tx.execute(query).one_or_none()
     if known is None:
-        return _audited(tx, report, Noted(Took.UNKNOWN), at=at)
+        return _audited(tx, report, NotedReport(ReportOutcome.UNKNOWN), at=at)
     jobs.lock_job(tx, known.job_id)
     if known.destination not in senders:
-        return _audited(tx, report, Noted(Took.WRONG_SENDER, known.job_id), at=at)
+        return _audited(tx, report, NotedReport(ReportOutcome.WRONG_SENDER, known.job_id), at=at)
     open_ = (_C.c.transaction_uid == report.transaction_uid) & _C.c.answered_at.is_(None)
     change = _C.update().where(open_).values(state=State.ANSWERED, answered_at=at)
     if tx.execute(change).rowcount != 1:
-        return _audited(tx, report, Noted(Took.REPEATED, known.job_id), at=at)
+        return _audited(tx, report, NotedReport(ReportOutcome.REPEATED, known.job_id), at=at)
     ids = _items(tx, report.transaction_uid)
     items = {d.result.sop_instance_uid: d for d in deliveries.of_job(tx, known.job_id) if d.id in ids}
     _apply(tx, report, items, at=at, delay=delay)
     named = {reference.sop_instance_uid for reference in (*report.kept, *report.failed)}
     return _audited(
-        tx, report, Noted(Took.APPLIED, known.job_id), at=at,
+        tx, report, NotedReport(ReportOutcome.APPLIED, known.job_id), at=at,
         destination=known.destination, late=known.state not in _OUTSTANDING,
         left_out=len(items.keys() - named), foreign=len(named - items.keys()),
     )  # fmt: skip
@@ -260,9 +264,11 @@ def _in_newer_transactions(tx: Transaction, which: Collection[Delivery]) -> froz
     return frozenset(tx.execute(query).scalars())
 
 
-def _audited(tx: Transaction, report: Report, noted: Noted, *, at: datetime, **facts: str | int) -> Noted:
+def _audited(
+    tx: Transaction, report: Report, noted: NotedReport, *, at: datetime, **facts: str | int
+) -> NotedReport:
     audit.append(
-        tx, f"commitment_report_{noted.took}", at=at,
+        tx, f"commitment_report_{noted.outcome}", at=at,
         facts={
             "transaction_uid": report.transaction_uid, "job_id": noted.job_id,
             "kept": len(report.kept), "failed": len(report.failed), **facts,

@@ -39,8 +39,8 @@ class Verify(StrEnum):
 
 
 @dataclass(frozen=True)
-class Takes:
-    """What one destination receives.
+class Recipient:
+    """A destination as the record sees it: what it receives, and how it confirms that.
 
     Attributes:
         kinds: kinds of object.

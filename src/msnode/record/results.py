@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from msnode.record.database import Transaction
-    from msnode.record.delivery import Takes
+    from msnode.record.delivery import Recipient
     from msnode.record.job import Job
 
 _D = schema.delivery
@@ -28,7 +28,7 @@ def finish_reading(
     tx: Transaction,
     job: Job,
     results: Sequence[Result],
-    takes: Mapping[str, Takes],
+    recipients: Mapping[str, Recipient],
     *,
     at: datetime,
     why: str,
@@ -40,7 +40,7 @@ def finish_reading(
         tx: the caller's transaction.
         job: as `jobs.start` returned it.
         results: the objects of the set. Those already recorded for this job are kept.
-        takes: destination → what it receives.
+        recipients: destination → what it receives.
         at: UTC.
         why: reason of the new state; for a rejected reading pass `rejection` too.
         facts: other columns of the job (`result_set`, `rejection`, `model_name`, `timings_s`, …).
@@ -57,11 +57,11 @@ def finish_reading(
     for result in results:
         result_id = _record(tx, job, result)
         known = set(tx.execute(sa.select(_D.c.destination).where(_D.c.result_id == result_id)).scalars())
-        for destination, wants in takes.items():
-            if result.kind in wants.kinds and destination not in known:
+        for destination, recipient in recipients.items():
+            if result.kind in recipient.kinds and destination not in known:
                 insert(
                     tx, _D, job_id=job.id, result_id=result_id, destination=destination,
-                    state=DeliveryState.PENDING, attempts=0, answers=0, verify=wants.verify,
+                    state=DeliveryState.PENDING, attempts=0, answers=0, verify=recipient.verify,
                     verifications=0, note="", updated_at=at,
                 )  # fmt: skip
     return deliveries.settle(tx, job, at=at)

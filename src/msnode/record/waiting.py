@@ -90,7 +90,7 @@ class WaitingStudies:
         self._next: dict[int, tuple[_Outline, datetime | None]] = {}
 
     def due(self, now: datetime) -> tuple[StudyArrivals, ...]:
-        """The studies to check at `now` (UTC), oldest job first; again at every call, until `look_again`."""
+        """The studies to check at `now` (UTC), oldest job first; see `check_again_at`."""
         with self._database.read() as tx:
             open_now = {key: int(count) for key, count in tx.execute(_OPEN)}
             rows = tx.execute(_OUTLINES).all()
@@ -101,7 +101,7 @@ class WaitingStudies:
             studies = (_study(tx, r, open_now.get(r.study_key, 0)) for r in rows if self._is_due(r, now))
             return tuple(study for study in studies if study is not None)
 
-    def look_again(self, study: StudyArrivals, at: datetime | None) -> None:
+    def check_again_at(self, study: StudyArrivals, at: datetime | None) -> None:
         """Leave out a study until a time (UTC), or for ever where it is None, unless the study changes."""
         self._next[study.job_id] = (self._seen[study.job_id], at)
 

@@ -120,7 +120,7 @@ def destinations_owed(tx: Transaction) -> frozenset[str]:
     )
 
 
-def bury(tx: Transaction, workflow_id: str, *, at: datetime, why: str) -> None:
+def fail_dead_workflow(tx: Transaction, workflow_id: str, *, at: datetime, why: str) -> None:
     """Record that a workflow is dead: a job fails, a delivery is dead, or a verification is given up.
 
     Does nothing where the job does not need that workflow any more.

@@ -75,7 +75,7 @@ class StudyCompletion:
                     continue
                 if verdict.held:
                     self._hold(study, verdict.reason)
-                self._waiting.look_again(study, verdict.next_look_at)
+                self._waiting.check_again_at(study, verdict.next_look_at)
         except OutOfResources as error:  # they are checked again in half a second
             log.warning("studies_not_checked", error=error)
 

@@ -78,7 +78,7 @@ class Reports:
         crash_points.reach("report-noted", report.transaction_uid)
         log.info(
             "commitment_reported", transaction_uid=report.transaction_uid, job_id=noted.job_id,
-            outcome=noted.took.value, kept_count=len(report.kept), failed_count=len(report.failed),
+            outcome=noted.outcome.value, kept_count=len(report.kept), failed_count=len(report.failed),
         )  # fmt: skip
         return noted.status
 

@@ -70,7 +70,7 @@ class Dispatcher:
         for each in dead:
             log.error("workflow_dead", workflow_id=each.workflow_id)
             with database.write() as tx:
-                work.bury(tx, each.workflow_id, at=datetime.now(UTC), why=each.reason)
+                work.fail_dead_workflow(tx, each.workflow_id, at=datetime.now(UTC), why=each.reason)
         if dead:
             self._engine.forget([each.workflow_id for each in dead])
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from msnode.reading.summary import ReadingSummary
     from msnode.record.database import Database, Transaction
-    from msnode.record.delivery import Takes
+    from msnode.record.delivery import Recipient
     from msnode.record.job import Job
     from msnode.services.inference_child import InferenceChild
 
@@ -60,8 +60,8 @@ class Worker:
         database: the record.
         child: what reads.
         enqueue: has the engine run what the job needs next, in the given transaction.
-        takes: destination → what it is given, and how it confirms it; of them those that routing named for
-            the job, and those that have something of an earlier revision.
+        recipients: destination → what it receives, and how it confirms it. A job uses those that routing
+            named for it, and those that have something of an earlier revision.
         attempts: how often a reading may end by itself before its job fails.
     """
 
@@ -70,14 +70,14 @@ class Worker:
         database: Database,
         child: InferenceChild,
         enqueue: EnqueueWork,
-        takes: Mapping[str, Takes],
+        recipients: Mapping[str, Recipient],
         *,
         attempts: int,
     ) -> None:
         self._database = database
         self._child = child
         self._enqueue = enqueue
-        self._takes = takes
+        self._recipients = recipients
         self._attempts = attempts
 
     def run(self, job_id: int) -> None:
@@ -111,17 +111,17 @@ class Worker:
 
     def _check_destinations(self, job: Job) -> None:
         """Fail a job whose result nobody would get; it can be retried once its destinations are back."""
-        gone = sorted(set(job.destinations or ()) - self._takes.keys())
+        gone = sorted(set(job.destinations or ()) - self._recipients.keys())
         if gone:
             why = f"the rule {job.rule!r} named {', '.join(gone)}, no longer among the destinations"
             raise ConfigurationError(why)
 
-    def _takes_of(self, tx: Transaction, job: Job) -> Mapping[str, Takes]:
+    def _recipients_of(self, tx: Transaction, job: Job) -> Mapping[str, Recipient]:
         """The job's destinations, and those that have something of an earlier revision."""
         if job.destinations is None:
-            return self._takes
+            return self._recipients
         names = {*job.destinations, *destinations_of(tx, job.study_instance_uid)}
-        return {name: takes for name, takes in self._takes.items() if name in names}
+        return {name: each for name, each in self._recipients.items() if name in names}
 
     def _take_up(self, job_id: int) -> Job | None:
         """The running job; None where there is nothing to run, or it has to wait for others first."""
@@ -165,7 +165,7 @@ class Worker:
             to = _WITHOUT_RESULTS[summary.status]
             return jobs.move(tx, job, to, at=_now(), why=summary.reason, **facts)
         moved = finish_reading(
-            tx, job, summary.results, self._takes_of(tx, job),
+            tx, job, summary.results, self._recipients_of(tx, job),
             at=_now(), why=summary.reason, result_set=summary.result_set, **facts,
         )  # fmt: skip
         withdraw_former(tx, moved, at=_now())

@@ -9,7 +9,7 @@ from msnode.deliver.dicom import DicomDestination as DicomPeer
 from msnode.deliver.dicomweb import DicomWebDestination as DicomWebPeer
 from msnode.dicom.connection import DicomAddress
 from msnode.encode.kinds import SERIES_DESCRIPTIONS, USUAL_KINDS, ResultRules
-from msnode.record.delivery import Takes, Verify
+from msnode.record.delivery import Recipient, Verify
 from msnode.settings import DicomDestination, DicomWebDestination, FolderDestination
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def result_rules(settings: Settings) -> ResultRules:
     )
 
 
-def takes(settings: Settings) -> Mapping[str, Takes]:
-    """Destination → what it is given, and how it confirms it."""
+def recipients(settings: Settings) -> Mapping[str, Recipient]:
+    """Destination → what it receives, and how it confirms it."""
     return {
-        each.name: Takes(
+        each.name: Recipient(
             frozenset(each.objects),
             # A file that was written, synced and renamed needs nobody's word.
             Verify.NONE if isinstance(each, FolderDestination) else Verify(each.verify),

@@ -28,7 +28,7 @@ from msnode.services.run import StopSignal, run_checks, run_completion
 from msnode.services.send_results import Sender
 from msnode.services.upkeep import Upkeep
 from msnode.store import Store
-from msnode.wiring.destinations import destinations, reporting_addresses, takes, verifiable
+from msnode.wiring.destinations import destinations, recipients, reporting_addresses, verifiable
 from msnode.wiring.model import check_model
 from msnode.wiring.routing import check_routing, make_router, rules_of
 from msnode.wiring.supervisor import Process, supervise
@@ -125,7 +125,7 @@ def run_worker(settings: Settings, instance: int) -> None:
     child = InferenceChild(partial(make_job_reader, settings, instance), limits)
     child.start()
     dispatch = Dispatcher(engine)
-    worker = Worker(database, child, dispatch, takes(settings), attempts=settings.model.attempts)
+    worker = Worker(database, child, dispatch, recipients(settings), attempts=settings.model.attempts)
     engine.serve(
         executor_id(settings, "worker", instance),
         {work.JOB: retry_until_recorded(worker.run)},

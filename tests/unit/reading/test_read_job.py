@@ -18,7 +18,7 @@ from msnode.reading.result_set import read_result
 from msnode.record import deliveries, jobs, schema
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.record.delivery import DeliveryState, Takes
+from msnode.record.delivery import DeliveryState, Recipient
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading, withdraw_former
 from msnode.segment.bundle import Scope
@@ -31,8 +31,8 @@ from support.networks import FakeNetwork
 SIZE = {"slices": 14, "rows": 48, "columns": 48}
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 TAKES = {
-    "pacs": Takes(frozenset({"seg", "sr", "overlay", "summary", "ko"})),
-    "archive": Takes(frozenset({"sr"})),
+    "pacs": Recipient(frozenset({"seg", "sr", "overlay", "summary", "ko"})),
+    "archive": Recipient(frozenset({"sr"})),
 }
 
 

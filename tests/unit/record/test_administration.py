@@ -84,7 +84,7 @@ def test_refused_objects_of_a_completed_job_are_sent_again(record):
 
 @pytest.mark.parametrize("rejection", [None, "slices overlap"])
 def test_job_that_ended_well_has_nothing_to_retry(record, rejection):
-    record.delivering(takes={}, rejection=rejection)
+    record.delivering(recipients={}, rejection=rejection)
     with pytest.raises(InvalidTransition, match="nothing to retry"):
         retry(record)
 
@@ -132,7 +132,7 @@ def test_cancelling_keeps_what_was_delivered_and_can_be_undone(record):
 
 
 def test_retry_of_a_cancelled_job_whose_objects_all_arrived_completes_it(record):
-    record.delivering(takes={"archive": ["sr"]})
+    record.delivering(recipients={"archive": ["sr"]})
     with record.database.read() as tx:
         (on_its_way,) = deliveries.pending(tx, 1, "archive")
     cancel(record)

@@ -7,13 +7,13 @@ import sqlalchemy as sa
 
 from msnode.dicom.commitment import Reference, Report
 from msnode.record import audit, commitments, deliveries, jobs, schema, work
-from msnode.record.commitments import State, Took
-from msnode.record.delivery import DeliveryState, Takes, Verify
+from msnode.record.commitments import ReportOutcome, State
+from msnode.record.delivery import DeliveryState, Recipient, Verify
 from msnode.record.job import JobState
 
 T1, T2 = "2.25.1001", "2.25.1002"
 SEG, SR = Reference("1.2.840", "2.25.1"), Reference("1.2.840", "2.25.2")
-BY_COMMITMENT = {"pacs": Takes(frozenset({"seg", "sr"}), Verify.COMMITMENT)}
+BY_COMMITMENT = {"pacs": Recipient(frozenset({"seg", "sr"}), Verify.COMMITMENT)}
 
 
 def delay(attempt, _key):
@@ -24,7 +24,7 @@ def delay(attempt, _key):
 @pytest.fixture
 def delivered(record):
     """A record whose job 1 has reached the destination, which has to confirm it."""
-    record.delivering(takes=BY_COMMITMENT)
+    record.delivering(recipients=BY_COMMITMENT)
     with record.database.write() as tx:
         for delivery in deliveries.pending(tx, 1, "pacs"):
             deliveries.delivered(tx, delivery, at=record.at(300), status=0)
@@ -75,7 +75,7 @@ def next_work(record):
 def test_what_is_kept_is_committed_and_the_job_ends(delivered):
     request(delivered)
     noted = note(delivered, Report(T1, (SEG, SR)))
-    assert (noted.took, noted.job_id, noted.status) == (Took.APPLIED, 1, 0x0000)
+    assert (noted.outcome, noted.job_id, noted.status) == (ReportOutcome.APPLIED, 1, 0x0000)
     assert set(states(delivered).values()) == {DeliveryState.COMMITTED}
     assert delivered.job().state == JobState.COMPLETED
     assert outstanding(delivered) == []
@@ -116,7 +116,7 @@ def test_a_report_may_come_before_the_answer_to_its_request_is_noted(delivered):
 def test_an_unknown_transaction_is_answered_and_audited(delivered):
     request(delivered)
     noted = note(delivered, Report("2.25.999", (SEG, SR)))
-    assert (noted.took, noted.job_id, noted.status) == (Took.UNKNOWN, None, 0x0000)
+    assert (noted.outcome, noted.job_id, noted.status) == (ReportOutcome.UNKNOWN, None, 0x0000)
     assert set(states(delivered).values()) == {DeliveryState.DELIVERED}
     assert audited(delivered)[-1][0] == "commitment_report_unknown"
 
@@ -126,7 +126,7 @@ def test_a_repeated_report_changes_nothing(delivered):
     note(delivered, Report(T1, (SR,), {SEG: 0x0112}))
     before = of_job(delivered)
     for again in (Report(T1, (SR,), {SEG: 0x0112}), Report(T1, (SEG, SR)), Report(T1, (), {SR: 0x0110})):
-        assert note(delivered, again, seconds=500).took == Took.REPEATED
+        assert note(delivered, again, seconds=500).outcome == ReportOutcome.REPEATED
     assert of_job(delivered) == before
     assert [event for event, _ in audited(delivered)[-3:]] == ["commitment_report_repeated"] * 3
 
@@ -134,10 +134,10 @@ def test_a_repeated_report_changes_nothing(delivered):
 def test_a_report_of_somebody_else_changes_nothing(delivered):
     request(delivered)
     noted = note(delivered, Report(T1, (SEG, SR)), senders=("archive",))
-    assert (noted.took, noted.status) == (Took.WRONG_SENDER, 0x0124)
+    assert (noted.outcome, noted.status) == (ReportOutcome.WRONG_SENDER, 0x0124)
     assert set(states(delivered).values()) == {DeliveryState.DELIVERED}
     assert audited(delivered)[-1][0] == "commitment_report_wrong_sender"
-    assert note(delivered, Report(T1, (SEG, SR))).took == Took.APPLIED
+    assert note(delivered, Report(T1, (SEG, SR))).outcome == ReportOutcome.APPLIED
 
 
 def test_objects_that_are_not_of_the_transaction_are_counted_and_ignored(delivered):

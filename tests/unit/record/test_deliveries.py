@@ -1,5 +1,5 @@
 from msnode.record import deliveries
-from msnode.record.delivery import DeliveryState, Takes, Verify
+from msnode.record.delivery import DeliveryState, Recipient, Verify
 from msnode.record.job import JobState
 
 
@@ -77,8 +77,8 @@ def test_delivered_is_a_fact_whatever_was_decided_meanwhile(record):
 
 
 BY_COMMITMENT = {
-    "pacs": Takes(frozenset({"seg", "sr"}), Verify.COMMITMENT),
-    "archive": Takes(frozenset({"sr"})),
+    "pacs": Recipient(frozenset({"seg", "sr"}), Verify.COMMITMENT),
+    "archive": Recipient(frozenset({"sr"})),
 }
 
 
@@ -88,7 +88,7 @@ def unconfirmed(record, destination="pacs"):
 
 
 def test_delivered_and_committed_are_two_states(record):
-    record.delivering(takes=BY_COMMITMENT)
+    record.delivering(recipients=BY_COMMITMENT)
     deliver_all(record, "pacs", "archive")
     assert record.job().state == JobState.DELIVERED
     assert "pacs" in record.job().reason
@@ -102,7 +102,7 @@ def test_delivered_and_committed_are_two_states(record):
 
 
 def test_what_a_destination_did_not_keep_is_sent_again(record):
-    record.delivering(takes=BY_COMMITMENT)
+    record.delivering(recipients=BY_COMMITMENT)
     deliver_all(record, "pacs", "archive")
     seg, sr = unconfirmed(record)
     with record.database.write() as tx:
@@ -115,7 +115,7 @@ def test_what_a_destination_did_not_keep_is_sent_again(record):
 
 
 def test_a_confirmed_object_is_not_unconfirmed_by_a_late_word(record):
-    record.delivering(takes=BY_COMMITMENT)
+    record.delivering(recipients=BY_COMMITMENT)
     deliver_all(record, "pacs", "archive")
     seg, _ = unconfirmed(record)
     with record.database.write() as tx:
@@ -127,7 +127,7 @@ def test_a_confirmed_object_is_not_unconfirmed_by_a_late_word(record):
 
 
 def test_a_destination_that_can_confirm_nothing_ends_the_job_and_says_so(record):
-    record.delivering(takes={"pacs": Takes(frozenset({"sr"}), Verify.FIND)})
+    record.delivering(recipients={"pacs": Recipient(frozenset({"sr"}), Verify.FIND)})
     deliver_all(record, "pacs")
     (sr,) = unconfirmed(record)
     with record.database.write() as tx:

@@ -124,7 +124,7 @@ def test_selection_notes_replace_those_of_an_earlier_attempt(record):
 
 
 def test_former_is_the_last_revision_with_results(record):
-    record.delivering(takes={})
+    record.delivering(recipients={})
     record.add(2)
     record.move(JobState.PASSED_OVER, job_id=2)
     record.add(3)

@@ -2,7 +2,7 @@ import pytest
 
 from msnode.errors import InvalidTransition
 from msnode.record import deliveries, jobs
-from msnode.record.delivery import DeliveryState, Takes
+from msnode.record.delivery import DeliveryState, Recipient
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading, results_of, withdraw_former
 
@@ -37,7 +37,7 @@ def test_each_destination_gets_what_it_takes(record):
 
 
 def test_job_without_destinations_is_done_at_once(record):
-    assert record.delivering(takes={}).state == JobState.COMPLETED
+    assert record.delivering(recipients={}).state == JobState.COMPLETED
     assert record.job().state == JobState.COMPLETED
 
 
@@ -47,7 +47,7 @@ def test_finish_by_a_worker_that_lost_the_job_leaves_nothing(record):
         jobs.start(tx, 1, at=record.at(900))
     with pytest.raises(InvalidTransition), record.database.write() as tx:
         finish_reading(
-            tx, old, [record.result("sr")], {"pacs": Takes(frozenset({"sr"}))}, at=record.at(), why=""
+            tx, old, [record.result("sr")], {"pacs": Recipient(frozenset({"sr"}))}, at=record.at(), why=""
         )
     assert states(record) == []
     with record.database.read() as tx:
@@ -55,7 +55,7 @@ def test_finish_by_a_worker_that_lost_the_job_leaves_nothing(record):
 
 
 def test_one_uid_never_has_two_contents(record):
-    record.delivering(takes={})
+    record.delivering(recipients={})
     record.add(2)
     record.move(JobState.QUEUED, job_id=2)
     with record.database.write() as tx:

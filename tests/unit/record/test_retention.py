@@ -6,7 +6,7 @@ import pytest
 from msnode.dicom.commitment import Reference, Request
 from msnode.errors import OutOfResources
 from msnode.record import audit, deliveries, jobs, schema
-from msnode.record.delivery import Takes, Verify
+from msnode.record.delivery import Recipient, Verify
 from msnode.record.job import JobState
 from msnode.record.promises import promise
 from msnode.record.results import finish_reading
@@ -39,7 +39,7 @@ def deliver(record, verify):
     with record.database.write() as tx:
         job = jobs.find(tx, 1)
         finish_reading(
-            tx, job, [record.result("sr")], {"pacs": Takes(frozenset({"sr"}), verify)}, at=record.at(220),
+            tx, job, [record.result("sr")], {"pacs": Recipient(frozenset({"sr"}), verify)}, at=record.at(220),
             why="test", result_set="set-1",
         )  # fmt: skip
         (sr,) = deliveries.pending(tx, 1, "pacs")

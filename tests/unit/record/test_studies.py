@@ -18,7 +18,7 @@ def test_who_sent_a_study_and_one_instance_of_each_series(record):
 
 
 def test_destinations_that_have_or_get_something_of_a_study(record):
-    record.delivering(takes={"pacs": ["seg", "sr"], "archive": ["sr"], "web": ["seg"]})
+    record.delivering(recipients={"pacs": ["seg", "sr"], "archive": ["sr"], "web": ["seg"]})
     with record.database.write() as tx:
         owed = {(d.destination, d.result.kind): d for d in deliveries.of_job(tx, 1)}
         deliveries.delivered(tx, owed["pacs", "seg"], at=record.at(230))

@@ -16,9 +16,9 @@ def due(waiting, record, seconds):
     return [study.study_instance_uid for study in waiting.due(record.at(seconds))]
 
 
-def look_again_at(waiting, record, seconds, at):
+def check_again_at(waiting, record, seconds, at):
     for study in waiting.due(record.at(seconds)):
-        waiting.look_again(study, None if at is None else record.at(at))
+        waiting.check_again_at(study, None if at is None else record.at(at))
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def test_no_study_is_looked_at_while_it_is_coming_in(waiting, record):
 
 def test_a_study_is_looked_at_again_when_its_time_has_come(waiting, record):
     record.add(1)
-    look_again_at(waiting, record, 10, at=60)
+    check_again_at(waiting, record, 10, at=60)
     assert due(waiting, record, 59) == []
     assert due(waiting, record, 60) == ["1.1"]
     assert due(waiting, record, 60) == ["1.1"], "until the caller says when again"
@@ -65,7 +65,7 @@ def test_a_study_is_looked_at_again_when_its_time_has_come(waiting, record):
 def test_a_study_is_looked_at_again_when_something_changed(waiting, record, change, at):
     record.open()
     record.add(1)
-    look_again_at(waiting, record, 10, at=at)
+    check_again_at(waiting, record, 10, at=at)
     assert due(waiting, record, 100) == []
     change(record)
     assert due(waiting, record, 100) == ["1.1"]
@@ -74,7 +74,7 @@ def test_a_study_is_looked_at_again_when_something_changed(waiting, record, chan
 def test_studies_that_are_no_longer_waited_for_are_forgotten(waiting, record):
     record.add(1)
     record.add(2, study_instance_uid="1.9", seconds=1)
-    look_again_at(waiting, record, 10, at=1000)
+    check_again_at(waiting, record, 10, at=1000)
     record.move(JobState.QUEUED, job_id=1)
     assert due(waiting, record, 2000) == ["1.9"]
     assert waiting._seen.keys() == waiting._next.keys() == {2}
@@ -102,7 +102,7 @@ def test_studies_of_own_objects_alone_are_not_due(waiting, record):
 def test_a_look_at_studies_that_wait_costs_the_same_however_many(waiting, record, count):
     for number in range(count):
         record.add(number, study_instance_uid=f"1.{number}")
-    look_again_at(waiting, record, 100, at=1000)
+    check_again_at(waiting, record, 100, at=1000)
     with statements(record) as executed:
         assert due(waiting, record, 200) == []
     assert len([s for s in executed if s.startswith("SELECT")]) == 2

@@ -1,5 +1,5 @@
 from msnode.record import deliveries, jobs, work
-from msnode.record.delivery import Takes, Verify
+from msnode.record.delivery import Recipient, Verify
 from msnode.record.job import JobState, Priority
 
 
@@ -37,7 +37,7 @@ def test_delivering_job_needs_one_workflow_a_destination(record):
 
 
 def test_postponed_delivery_comes_later_under_the_next_number(record):
-    record.delivering(takes={"pacs": ["seg", "sr"]})
+    record.delivering(recipients={"pacs": ["seg", "sr"]})
     with record.database.write() as tx:
         for delivery in deliveries.pending(tx, 1, "pacs"):
             deliveries.postpone(tx, delivery, at=record.at(), note="", next_try_at=record.at(30))
@@ -51,7 +51,9 @@ def test_reading_that_the_engine_gave_up_fails_its_job(record):
     record.running()
     (reading,) = expected(record)
     with record.database.write() as tx:
-        work.bury(tx, reading.workflow_id, at=record.at(), why="its process died each time it ran")
+        work.fail_dead_workflow(
+            tx, reading.workflow_id, at=record.at(), why="its process died each time it ran"
+        )
     assert (record.job().state, record.job().reason) == (
         JobState.FAILED,
         "its process died each time it ran",
@@ -59,10 +61,10 @@ def test_reading_that_the_engine_gave_up_fails_its_job(record):
 
 
 def test_delivery_that_the_engine_gave_up_is_dead(record):
-    record.delivering(takes={"pacs": ["sr"]})
+    record.delivering(recipients={"pacs": ["sr"]})
     (sending,) = expected(record)
     with record.database.write() as tx:
-        work.bury(tx, sending.workflow_id, at=record.at(), why="OSError")
+        work.fail_dead_workflow(tx, sending.workflow_id, at=record.at(), why="OSError")
     assert record.job().state == JobState.FAILED
 
 
@@ -71,7 +73,7 @@ def test_burying_what_was_requeued_since_does_nothing(record):
     (reading,) = expected(record)
     with record.database.write() as tx:
         jobs.requeue(tx, job, at=record.at(), why="test")
-        work.bury(tx, reading.workflow_id, at=record.at(), why="test")
+        work.fail_dead_workflow(tx, reading.workflow_id, at=record.at(), why="test")
     assert record.job().state == JobState.QUEUED
 
 
@@ -79,7 +81,7 @@ def test_what_is_not_a_jobs_workflow_is_not_buried(record):
     record.running()
     with record.database.write() as tx:
         for other in ("report:1", "job:", "job:one:0", "else:1:0"):
-            work.bury(tx, other, at=record.at(), why="test")
+            work.fail_dead_workflow(tx, other, at=record.at(), why="test")
     assert record.job().state == JobState.RUNNING
 
 
@@ -89,7 +91,7 @@ def test_each_destination_has_a_queue_of_its_own_and_the_jobs_priority(record):
 
 
 def test_what_a_destination_has_to_confirm_is_a_workflow(record):
-    record.delivering(takes={"pacs": Takes(frozenset({"sr"}), Verify.FIND)})
+    record.delivering(recipients={"pacs": Recipient(frozenset({"sr"}), Verify.FIND)})
     with record.database.write() as tx:
         (sr,) = deliveries.pending(tx, 1, "pacs")
         deliveries.delivered(tx, sr, at=record.at(300))
@@ -105,17 +107,19 @@ def test_what_a_destination_has_to_confirm_is_a_workflow(record):
 
 
 def test_a_verification_that_the_engine_gave_up_ends_the_job_with_a_word(record):
-    record.delivering(takes={"pacs": Takes(frozenset({"sr"}), Verify.FIND)})
+    record.delivering(recipients={"pacs": Recipient(frozenset({"sr"}), Verify.FIND)})
     with record.database.write() as tx:
         (sr,) = deliveries.pending(tx, 1, "pacs")
         deliveries.delivered(tx, sr, at=record.at(300))
-        work.bury(tx, "verify:1:0:pacs:1", at=record.at(310), why="KeyError")
+        work.fail_dead_workflow(tx, "verify:1:0:pacs:1", at=record.at(310), why="KeyError")
     assert record.job().state == JobState.COMPLETED
     assert "KeyError" in record.job().reason
 
 
 def test_a_destination_is_owed_while_its_job_is_under_way(record):
-    record.delivering(takes={"pacs": Takes(frozenset({"sr"})), "former": Takes(frozenset({"seg"}))})
+    record.delivering(
+        recipients={"pacs": Recipient(frozenset({"sr"})), "former": Recipient(frozenset({"seg"}))}
+    )
 
     def owed():
         with record.database.read() as tx:

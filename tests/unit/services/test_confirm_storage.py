@@ -12,7 +12,7 @@ from msnode.dicom.commitment import Report
 from msnode.errors import AssociationRejected, OutOfResources, PeerUnreachable
 from msnode.record import commitments, deliveries, schema, work
 from msnode.record.commitments import State
-from msnode.record.delivery import DeliveryState, Takes, Verify
+from msnode.record.delivery import DeliveryState, Recipient, Verify
 from msnode.record.job import JobState
 from msnode.services.confirm_storage import Reports, Verifier
 
@@ -28,7 +28,7 @@ class Confirming:
 
     def __init__(self, record, verify):
         self.record, self.ids = record, []
-        record.delivering(takes={"pacs": Takes(frozenset({"seg", "sr"}), verify)})
+        record.delivering(recipients={"pacs": Recipient(frozenset({"seg", "sr"}), verify)})
         self.deliver()
 
     def deliver(self):

@@ -3,7 +3,7 @@
 from msnode.errors import ModelError, OutOfResources, ProcessDied, ProcessKilled
 from msnode.reading.summary import ReadingStatus, ReadingSummary
 from msnode.record import deliveries, jobs
-from msnode.record.delivery import Result, Takes
+from msnode.record.delivery import Recipient, Result
 from msnode.record.job import JobState
 from msnode.services.read_jobs import Worker
 
@@ -129,7 +129,7 @@ class ChildThatReads:
 def routed_to(record, *names, job_id=1, takes=("pacs", "research", "archive")):
     """Read the job as its rule wants it; who is sent something of it."""
     record.move(JobState.QUEUED, job_id, rule="a rule", destinations=names or None)
-    everybody = {name: Takes(frozenset({"sr"})) for name in takes}
+    everybody = {name: Recipient(frozenset({"sr"})) for name in takes}
     Worker(record.database, ChildThatReads(), lambda *_: None, everybody, attempts=1).run(job_id)
     with record.database.read() as tx:
         return {d.destination for d in deliveries.of_job(tx, job_id)}

@@ -35,7 +35,7 @@ class Sending:
 
     def __init__(self, record, folder):
         self.record, self.asked = record, []
-        record.delivering(takes={"pacs": ["seg", "sr"]})
+        record.delivering(recipients={"pacs": ["seg", "sr"]})
         self.store = Store(folder / "store", durable=False)
         with self.store.new_set("set-1") as files:
             for kind, uid in (("seg", SEG), ("sr", SR)):
