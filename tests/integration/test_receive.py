@@ -263,11 +263,6 @@ def test_other_sop_classes_are_refused_unless_also_accepted(node, tmp_path: Path
     assert blobs(opened) == []
 
 
-def test_also_accept_names_must_be_storage_classes() -> None:
-    with pytest.raises(ConfigurationError, match="Verification"):
-        sop_class_uids(["Verification"])
-
-
 def test_same_bytes_again_are_silent(node, tmp_path: Path) -> None:
     one = node()
     files = flair_series(tmp_path / "in", slices=1)

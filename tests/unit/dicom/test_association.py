@@ -21,7 +21,6 @@ from msnode.dicom.commitment import Reference, Request, read_request
 from msnode.dicom.connection import DicomAddress
 from msnode.dicom.contexts import COMMITMENT, FIND, VERIFICATION, Context
 from msnode.errors import PeerUnreachable
-from support.commitment_peer import commitment_pacs, kept
 from support.dicom_files import flair_series
 from support.peers import answering_scp, in_time
 
@@ -247,27 +246,3 @@ def test_a_commitment_request_that_is_not_answered():
         pytest.raises(PeerUnreachable, match="association lost"),
     ):
         a.request_commitment(Request("1.2.9", (Reference("1.2.840.1", "1.2.3.1"),)))
-
-
-def _requests(*uids):
-    return [Request(uid, (Reference("1.2.840.1", "1.2.3.1"),)) for uid in uids]
-
-
-def test_a_report_that_is_being_answered_is_answered_before_what_comes_next():
-    began = threading.Event()
-    taken = []
-
-    def take(report):
-        began.set()
-        threading.Event().wait(0.1)  # a database takes its time
-        taken.append(report.transaction_uid)
-        return 0x0000
-
-    with commitment_pacs(on_association=lambda asked: [kept(asked)]) as pacs:
-        with open_association(_address(pacs.port, "PACS"), "MSNODE", [COMMITMENT], take_report=take) as a:
-            for request in _requests("1.2.8", "1.2.9"):
-                began.clear()
-                assert a.request_commitment(request).status == 0x0000
-                assert began.wait(10)
-        pacs.wait()
-        assert (taken, pacs.answers) == (["1.2.8", "1.2.9"], [0x0000, 0x0000])

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from msnode.dicom.planes import Plane
+from msnode.errors import NotAVolume
+from msnode.series.stack import arrange
+
+AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
+
+
+def plane(depth_mm, *, orientation=AXIAL, spacing=(0.9, 0.9), contrast=()):
+    position = None if depth_mm is None else np.array([-10.0, -20.0, depth_mm])
+    return Plane(None, position, orientation, np.array(spacing), 1.0, 0.0, contrast)
+
+
+def test_planes_are_ordered_along_their_normal():
+    stack = arrange([plane(depth) for depth in (6.0, 0.0, 9.0, 3.0)])
+    assert [p.position[2] for p in stack.planes] == [0, 3, 6, 9]
+    assert (stack.origin.tolist(), stack.step.tolist()) == ([-10, -20, 0], [0, 0, 3])
+    assert (stack.along_row.tolist(), stack.along_column.tolist()) == ([1, 0, 0], [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("planes", "says"),
+    [
+        ([plane(0.0), plane(3.0)], "2 slices: a volume needs at least 3"),
+        ([plane(0.0), plane(3.0), plane(None)], "1 of 3 slices have no Image Position"),
+        ([plane(0.0), plane(3.0), plane(6.0, orientation=None)], "1 of 3 slices have no Image Orientation"),
+        ([plane(0.0), plane(3.0), plane(6.0, orientation=2 * AXIAL)], "two perpendicular unit vectors"),
+        ([plane(0.0), plane(3.0), plane(6.0, orientation=AXIAL[::-1])], "mixed orientations"),
+        ([plane(0.0), plane(3.0), plane(6.0, spacing=(0.9, 1.0))], "Pixel Spacing differs"),
+        ([plane(0.0), plane(3.0), plane(6.0, spacing=(0.0, 0.9))], "not positive"),
+        (
+            [plane(0.0), plane(3.0), plane(9.0), plane(12.0)],
+            "a slice is missing: 6.00 mm between slices 2 and 3",
+        ),
+        ([plane(0.0), plane(3.0), plane(7.0), plane(10.0)], "slices are unevenly spaced"),
+        (
+            [
+                plane(0.0, contrast=(("EchoTime", "90"),)),
+                plane(0.0, contrast=(("EchoTime", "30"),)),
+                plane(3.0),
+            ],
+            "they differ in EchoTime",
+        ),
+    ],
+)
+def test_each_invariant_is_named(planes, says):
+    with pytest.raises(NotAVolume) as caught:
+        arrange(planes)
+    assert says in str(caught.value)
