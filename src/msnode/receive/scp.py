@@ -144,7 +144,6 @@ class Receiver:
             target=server.serve_forever, args=(0.1,), name="receiver", daemon=True
         )
         self._thread.start()
-        log.info("listening", called_ae=self._ae.ae_title, address=self._address, port=self.port)
 
     def _commitment_handlers(self) -> list[tuple[Any, Callable[[Event], Any]]]:
         """What handles reports and requests. If it raises on unreadable bytes, pynetdicom answers 0x0110."""
