@@ -7,13 +7,15 @@ that the object declares, never as a code that looks like one of theirs.
 
 from __future__ import annotations
 
+from functools import cache
+
+from highdicom.sr import CodedConcept
 from pydicom.sr.coding import Code
 
 # --- what is segmented (PS3.16 CID 7150, CID 7151) and where
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 LESION_OF_BRAIN = Code("301766008", "SCT", "Lesion of Brain")
 BRAIN = Code("12738006", "SCT", "Brain")
-BACKGROUND = Code("125040", "DCM", "Background")
 
 # --- who did it
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
@@ -90,7 +92,6 @@ REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons
 
 # --- references between images (CID 7202)
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
-SEGMENTATION = Code("113076", "DCM", "Segmentation")
 
 _PALETTE = (
     (255, 225, 25),
@@ -109,3 +110,9 @@ _PALETTE = (
 def lesion_colour(label: int) -> tuple[int, int, int]:
     """The colour (red, green, blue; 0-255) of a lesion: the same in SEG and overlay, on every day."""
     return _PALETTE[(label - 1) % len(_PALETTE)]
+
+
+@cache
+def concept(code: Code) -> CodedConcept:
+    """The code as an item of code sequences (PS3.3 Table 8.8-1): one object, which all results share."""
+    return CodedConcept.from_code(code)
