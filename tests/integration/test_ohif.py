@@ -1,7 +1,7 @@
 """Results in OHIF, in a real browser on a real archive: opened, listed, and drawn where they belong."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +76,12 @@ def studies(archive, tmp_path_factory) -> dict[str, Stored]:
     series = {
         "axial": head_series(folder / "a", slices=14, patient_id="A", patient_name="山田^太郎", **WINDOW),
         "sagittal": sagittal_series(folder / "s", patient_id="S", patient_name="الجنيد^عمر", **WINDOW),
+        "healthy": head_series(folder / "h", slices=6, patient_id="H", patient_name="Healthy", **WINDOW),
     }
     stored = {}
     for name, paths in series.items():
-        reading = read(paths, lesions={"axial": 30, "sagittal": 6}[name])
+        reading = read(paths, lesions={"axial": 30, "sagittal": 6, "healthy": 0}[name])
+        reading = replace(reading, findings=replace(reading.findings, brain_volume_ml=1234.5))
         archive.upload(*paths)
         results: dict[str, list[Dataset]] = {}
         for output in reading.outputs():
@@ -163,12 +165,23 @@ def test_overlay_report_and_summary_open(studies, opened):
     # Points in space are shown over any series that has their frame of reference.
     source = stored.reading.source.series.series_instance_uid
     opened.open_series("MS AI REPORT", source, str(overlay.SeriesInstanceUID))
-    count = len(stored.reading.findings.lesions) + 1  # and the place of them all
+    count = len(stored.reading.findings.lesions) + 2  # all lesions together, and the brain
     wait_until(lambda: len(opened.points()) == count, what="the measurements of the report")
     drawn = opened.points()
     for finding in stored.reading.findings.lesions:
         assert drawn[finding.tracking_uid] == pytest.approx(finding.lesion.centroid_lps_mm, abs=0.01)
     opened.keep("axial-report")
+    assert opened.complaints() == []
+
+
+def test_a_report_without_lesions_opens(studies, opened):
+    stored = studies["healthy"]
+    opened.open_study(stored.study)
+    source = stored.reading.source.series.series_instance_uid
+    overlay = str(stored.results["overlay"][0].SeriesInstanceUID)
+    opened.open_series("MS AI REPORT", source, overlay)
+    wait_until(lambda: len(opened.points()) == 2, what="the measurements of the report")
+    opened.keep("healthy-report")
     assert opened.complaints() == []
 
 

@@ -175,7 +175,9 @@ def without_source_series(path: Path, broken: Path) -> Path:
     """A copy in which one lesion's group lacks an item that its template demands."""
     ds = dcmread(path)
     (measurements,) = [c for c in ds.ContentSequence if name_of(c) == "126010"]
-    group = measurements.ContentSequence[-1]
+    (group,) = [
+        g for g in measurements.ContentSequence if "121191" in map(name_of, g.get("ContentSequence", []))
+    ]
     group.ContentSequence = [c for c in group.ContentSequence if name_of(c) != "121232"]
     ds.save_as(broken)
     return broken

@@ -29,6 +29,7 @@ from support.segmentations import (
     places_by_dcmtk,
     places_by_frame,
     places_by_highdicom,
+    places_by_simpleitk,
     places_by_vtk,
     together,
 )
@@ -175,6 +176,14 @@ def test_vtk_sees_the_voxels_at_the_same_places(layout, tmp_path):
     places = expected(paths)
     for form, path in written(paths, tmp_path, ("single", "labelmap", "probability")).items():
         assert_same_places(places_by_vtk(path, tmp_path), places[form])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_simpleitk_sees_the_voxels_at_the_same_places(layout, tmp_path):
+    paths = LAYOUTS[layout](tmp_path / "in")
+    places = expected(paths)
+    for form, path in written(paths, tmp_path, ("single", "probability")).items():
+        assert_same_places(places_by_simpleitk(path), places[form])
 
 
 @pytest.mark.peer

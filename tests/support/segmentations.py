@@ -13,6 +13,7 @@ from pathlib import Path
 import highdicom
 import nibabel
 import numpy as np
+import SimpleITK
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -79,13 +80,22 @@ def _positions(affine: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArra
 def places_by_frame(path: Path) -> Places:
     """Segment number, or value in a label map or probability → positions, frame by frame, by pydicom."""
     ds = dcmread(path)
-    groups = ds.PerFrameFunctionalGroupsSequence
     by_segment = ds.SegmentationType == "BINARY"
     return _collect(
         ds.pixel_array.reshape(-1, ds.Rows, ds.Columns),
         _frame_affines(ds),
-        [g.SegmentIdentificationSequence[0].ReferencedSegmentNumber for g in groups] if by_segment else [],
+        segments_of_frames(ds) if by_segment else [],
     )
+
+
+def segments_of_frames(ds: Dataset) -> list[int]:
+    """Segment number of each frame; one segment alone is named once, for all frames."""
+    (shared,) = ds.SharedFunctionalGroupsSequence
+    return [
+        int((g if "SegmentIdentificationSequence" in g else shared).SegmentIdentificationSequence[0]
+            .ReferencedSegmentNumber)
+        for g in ds.PerFrameFunctionalGroupsSequence
+    ]  # fmt: skip
 
 
 def places_by_dcmtk(path: Path) -> Places:
@@ -105,19 +115,17 @@ def places_by_dcmtk(path: Path) -> Places:
     return _collect(
         bits[: len(groups) * rows * columns].reshape(-1, rows, columns),
         [_plane(position, along, spacing) for position in positions],
-        [g["0062000A"]["Value"][0]["0062000B"]["Value"][0] for g in groups],
+        [(shared | g)["0062000A"]["Value"][0]["0062000B"]["Value"][0] for g in groups],
     )
 
 
 def _collect(
     frames: NDArray[np.integer], affines: Sequence[NDArray[np.float64]], segments: Sequence[int] = ()
 ) -> Places:
-    """Positions by segment where frames have one, else by value; no frame may be empty."""
+    """Positions by segment where frames have one, else by value."""
     parts: dict[int, list[NDArray[np.float64]]] = {}
     for n, (frame, affine) in enumerate(zip(frames, affines, strict=True)):
-        values = np.unique(frame[frame > 0]).tolist()
-        assert values, "a frame without content"
-        for value in values:
+        for value in np.unique(frame[frame > 0]).tolist():
             number = segments[n] if segments else value
             parts.setdefault(number, []).append(_positions(affine, frame == value))
     return {number: np.concatenate(found) for number, found in sorted(parts.items())}
@@ -131,6 +139,18 @@ def places_by_highdicom(path: Path) -> Places:
         return _places(volume.array[..., 0], volume.affine)
     volume = seg.get_volume(combine_segments=True)
     return _places(volume.array, volume.affine)
+
+
+def places_by_simpleitk(path: Path) -> Places:
+    """As `places_by_frame` of a segmentation with every plane, from the image that SimpleITK reads."""
+    image = SimpleITK.ReadImage(str(path))
+    columns = [image.TransformIndexToPhysicalPoint([int(n == axis) for n in range(3)]) for axis in (2, 1, 0)]
+    origin = np.array(image.GetOrigin())
+    affine = np.column_stack([*(np.array(column) - origin for column in columns), origin])
+    values = SimpleITK.GetArrayFromImage(image)
+    if dcmread(path).SegmentationType == "BINARY":
+        values = values // 255  # GDCM shows a bit as 255
+    return _places(values, affine)
 
 
 def places_by_vtk(path: Path, folder: Path) -> Places:

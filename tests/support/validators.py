@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydicom import Dataset, dcmread
+
 from support.environment import peer
 
 _SEGMENTATION, _LABEL_MAP = b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7"
@@ -30,13 +32,26 @@ _OLDER_THAN_LABEL_MAPS = re.compile(
 )
 """dciodvfy of 2022 is older than Supplement 243 (2024): that made LABELMAP a Segmentation Type with a SOP
 class of its own, whose frames name no segment and whose Segment Number 0 is the background (PS3.3 C.8.20)."""
+_GROUP = r'.*/CONTAINER \(125007,DCM,"Measurement Group"\)'
 _EXTENSION = re.compile(
-    r"Warning: \S+: .*/CONTAINER \(125007,DCM,\"Measurement Group\"\)"
-    r"/SCOORD(3D)? \(111010,DCM,\"Center\"\)(/IMAGE)?: Content Item not in template"
+    rf"Warning: \S+: {_GROUP}/SCOORD(3D)? "
+    r'\((111010,DCM,"Center"|STACK-CENTER,99MSNODE,"Center of the image stack")\)'
+    r'(/IMAGE \(260753009,SCT,"Source"\))?: Content Item not in template'
 )
-"""PixelMed warns of every item that a template does not name. TID 1411 is extensible (PS3.16): items may be
-added, and none of its own can hold a lesion's centre beside a referenced segment (rows 5, 7 and 10 exclude
-each other)."""
+"""PixelMed warns of every item that a template does not name. TID 1411 and TID 1501 are extensible (PS3.16):
+items may be added. None of their own rows can hold a place: rows 5, 7 and 10 of TID 1411 exclude each other,
+and TID 1501 has none."""
+_TAKEN_FOR_1411 = re.compile(
+    rf'Error: Template 1411 VolumetricROIMeasurements/\[Row 1\] CONTAINER \(125007,DCM,"Measurement Group"\)'
+    r'/(\[Row 5\] SCOORD \(111030,DCM,"Image Region"\)|\[Row 7\] IMAGE \(121191,DCM,"Referenced Segment"\)'
+    r'|\[Row 10\] SCOORD3D \(121231,DCM,"Volume Surface"\))'
+    rf": within (?P<group>[\d.]+): {_GROUP}: Missing conditional content item"
+    rf'|Warning: (?P<parent>[\d.]+)\.\d+: {_GROUP}/IMAGE \(121112,DCM,"Source of Measurement"\)'
+    r": Content Item not in template"
+)
+"""Once one group of a report references a segment, PixelMed checks every group as TID 1411. In a group that
+is declared as TID 1501 it then misses rows 5, 7 and 10 of TID 1411, which that template does not have, and
+does not know row 10 of TID 1501, the source of the measurements."""
 _WITHOUT_XPATH_LIMITS = [
     f"-Djdk.xml.{limit}=0" for limit in ("xpathExprOpLimit", "xpathTotalOpLimit", "xpathExprGrpLimit")
 ]
@@ -89,11 +104,23 @@ def pixelmed_complaints(paths: Sequence[Path]) -> dict[Path, list[str]]:
     ]
     output = "".join(process.communicate(timeout=300)[0] for process in running)
     said = dict(part.split("\n", 1) for part in output.split("File ")[1:])
-    return {path: _complaints(said.get(str(path), output)) for path in paths}
+    return {path: _complaints(said.get(str(path), output), dcmread(path)) for path in paths}
 
 
-def _complaints(said: str) -> list[str]:
+def _complaints(said: str, report: Dataset) -> list[str]:
     assert "Found Root Template TID_1500" in said, said
     assert "Root Template Validation Complete" in said, said
-    lines = [line for line in said.splitlines() if line.startswith(("Error", "Warning"))]
-    return [line for line in lines if not _EXTENSION.fullmatch(line.strip())]
+    lines = [line.strip() for line in said.splitlines() if line.startswith(("Error", "Warning"))]
+    return [line for line in lines if not _EXTENSION.fullmatch(line) and not _is_misreading(line, report)]
+
+
+def _is_misreading(line: str, report: Dataset) -> bool:
+    """Whether PixelMed checked as TID 1411 a group declared as TID 1501; it numbers items from 1 at the
+    root."""
+    found = _TAKEN_FOR_1411.fullmatch(line)
+    if found is None:
+        return False
+    item = report
+    for number in (found["group"] or found["parent"]).split(".")[1:]:
+        item = item.ContentSequence[int(number) - 1]
+    return bool(item.ContentTemplateSequence[0].TemplateIdentifier == "1501")

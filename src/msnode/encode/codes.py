@@ -7,47 +7,31 @@ that the object declares, never as a code that looks like one of theirs.
 
 from __future__ import annotations
 
+from functools import cache
+
+from highdicom.sr import CodedConcept
 from pydicom.sr.coding import Code
 
 # --- what is segmented (PS3.16 CID 7150, CID 7151) and where
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 LESION_OF_BRAIN = Code("301766008", "SCT", "Lesion of Brain")
 BRAIN = Code("12738006", "SCT", "Brain")
-BACKGROUND = Code("125040", "DCM", "Background")
 
 # --- who did it
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
-ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
-ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
-ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
-OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
 DEVICE = Code("121007", "DCM", "Device")
-DEVICE_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
-DEVICE_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
-DEVICE_OBSERVER_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
-DEVICE_OBSERVER_MODEL = Code("121015", "DCM", "Device Observer Model Name")
 
 # --- the report (PS3.16 TID 1500)
 REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
-LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
-COUNTRY = Code("121046", "DCM", "Country of Language")
-ENGLISH = Code("en", "RFC5646", "English")
-UNITED_STATES = Code("US", "ISO3166_1", "United States")
+ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
 MRI = Code("25056-3", "LN", "MRI unspecified body region")
 """CID 100 has no code for MRI of the brain; the finding site says which region."""
-IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = Code("121106", "DCM", "Comment")
 
 # --- one group of measurements (TID 1411, TID 1501)
-MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
-TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
-TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
-FINDING = Code("121071", "DCM", "Finding")
-FINDING_SITE = Code("363698007", "SCT", "Finding Site")
-REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
 CENTER = Code("111010", "DCM", "Center")
 VOLUME = Code("118565006", "SCT", "Volume")
@@ -82,6 +66,7 @@ LIMITED_QUALITY = Code("RID13", "RADLEX", "Limited quality")
 PRIVATE_SCHEME = "99MSNODE"
 """Of concepts that no standard scheme has; every object that uses it declares it (0008,0110)."""
 MODEL_SCOPE = Code("SCOPE", PRIVATE_SCHEME, "Model's scope of use")
+STACK_CENTER = Code("STACK-CENTER", PRIVATE_SCHEME, "Center of the image stack")
 OUTSIDE_MODEL_SCOPE = Code("OUTSIDE", PRIVATE_SCHEME, "Outside the model's scope of use")
 
 # --- why results are rejected (CID 7010; IHE RAD, Imaging Object Change Management)
@@ -90,7 +75,6 @@ REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons
 
 # --- references between images (CID 7202)
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
-SEGMENTATION = Code("113076", "DCM", "Segmentation")
 
 _PALETTE = (
     (255, 225, 25),
@@ -109,3 +93,9 @@ _PALETTE = (
 def lesion_colour(label: int) -> tuple[int, int, int]:
     """The colour (red, green, blue; 0-255) of a lesion: the same in SEG and overlay, on every day."""
     return _PALETTE[(label - 1) % len(_PALETTE)]
+
+
+@cache
+def concept(code: Code) -> CodedConcept:
+    """The code as an item of code sequences (PS3.3 Table 8.8-1): one object, which all results share."""
+    return CodedConcept.from_code(code)

@@ -9,19 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
-from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
-from pydicom.dataset import Dataset
+from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, SegmentationStorage
 
 from msnode.dicom.uids import EQUIPMENT
 from msnode.domain.provenance import Output
 from msnode.encode import codes
+from msnode.encode.codes import concept
 from msnode.encode.kinds import SERIES_DESCRIPTIONS
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.provenance import ResultIdentity, stamp
+from msnode.encode.stand_ins import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydicom.dataset import Dataset
 
     from msnode.domain.provenance import Provenance
     from msnode.encode.provenance import Replaced, SentObject
@@ -64,7 +67,7 @@ def encode_rejection_note(
         content = KeyObjectSelection(
             document_title=codes.REJECTED_FOR_SAFETY if other else codes.REJECTED_FOR_QUALITY,
             referenced_objects=evidence,
-            observer_device_context=ObserverContext(CodedConcept.from_code(codes.DEVICE), device),
+            observer_device_context=ObserverContext(concept(codes.DEVICE), device),
             description=f"Results of revision {replaced.revision}: {why}. "
             f"Revision {provenance.revision} replaces them.",
         )
@@ -87,13 +90,7 @@ def encode_rejection_note(
 
 
 def _stand_in(sent: SentObject, study_instance_uid: str) -> Dataset:
-    """The least that the library needs of an object to reference it; identity is stamped afterwards."""
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = sent.sop_class_uid, sent.sop_instance_uid
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = study_instance_uid, sent.series_instance_uid
-    ds.PatientID = ds.PatientName = ds.PatientBirthDate = ds.PatientSex = ""
-    ds.AccessionNumber = ds.StudyID = ""
-    ds.StudyDate = ds.StudyTime = None
+    ds = stand_in(study_instance_uid, sent.series_instance_uid, sent.sop_class_uid, sent.sop_instance_uid)
     if sent.sop_class_uid in _IMAGES:
         ds.Rows = ds.Columns = 1  # by these the library tells an image from another object
     return ds

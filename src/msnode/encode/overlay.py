@@ -12,12 +12,12 @@ from pydicom.valuerep import format_number_as_ds
 
 from msnode.domain.provenance import Output
 from msnode.encode import codes
+from msnode.encode.codes import concept
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.picture import BLACK, WHITE, draw_slice, font, grey_levels, set_pixels
 from msnode.encode.planes import plane_of
 from msnode.encode.provenance import (
     ResultIdentity,
-    coded,
     describe,
     inherit_lossy_compression,
     new_object,
@@ -156,7 +156,7 @@ def _describe(ds: Dataset, provenance: Provenance, frame: Frame) -> None:
     ds.DerivationDescription = describe(provenance)[:1024]
     ds.ImageComments = NOTICE
     item = reference(frame)
-    item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
+    item.PurposeOfReferenceCodeSequence = [concept(codes.SOURCE_IMAGE)]
     ds.SourceImageSequence = [item]
 
 

@@ -10,9 +10,10 @@ from pydicom.uid import EncapsulatedPDFStorage
 from msnode.dicom.uids import EQUIPMENT
 from msnode.domain.provenance import Output
 from msnode.encode import codes
+from msnode.encode.codes import concept
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.page import reading_page, rejection_page
-from msnode.encode.provenance import coded, new_object, stamp
+from msnode.encode.provenance import new_object, stamp
 from msnode.encode.summary import leave_frame_of_reference, source_instances
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _describe(ds: Dataset, instances: Sequence[Instance]) -> None:
     ds.BurnedInAnnotation = "NO"
     ds.SourceInstanceSequence = source_instances(instances)
     ds.DocumentTitle = _TITLE
-    ds.ConceptNameCodeSequence = [coded(codes.REPORT_TITLE)]
+    ds.ConceptNameCodeSequence = [concept(codes.REPORT_TITLE)]
     ds.VerificationFlag = "UNVERIFIED"
     ds.MIMETypeOfEncapsulatedDocument = "application/pdf"
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from highdicom.seg import SegmentationTypeValues
+
 from msnode.encode import codes
-from msnode.encode.frames import value_frames
 from msnode.encode.provenance import ResultIdentity
 from msnode.encode.segmentation import Content, Segment, segmentation
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from msnode.domain.imaging import SourceVolume
     from msnode.domain.provenance import Output, Provenance
+
+
+_CERTAIN = 255
+"""Stored value of probability 1."""
 
 
 def encode_probability(
@@ -24,9 +29,9 @@ def encode_probability(
     *,
     identity: ResultIdentity | None = None,
 ) -> Output:
-    """Write the probability as one segment of 8-bit values, explicit VR little endian.
+    """Write the probability as one segment of 8-bit values on every plane, explicit VR little endian.
 
-    Maximum Fractional Value is 255, so the values are stored as they are; slices of zeros are left out.
+    Maximum Fractional Value is 255, so the values are stored as they are.
 
     Args:
         source: the volume that was read.
@@ -54,10 +59,10 @@ def encode_probability(
     )
     content = Content(
         kind="probability",
-        segmentation_type="FRACTIONAL",
+        form=SegmentationTypeValues.FRACTIONAL,
         label="MS_PROBABILITY",
         description="Probability of MS lesion, AI result, not verified",
         segments=(segment,),
-        frames=value_frames(probability, segment.number),
+        pixels=probability / np.float32(_CERTAIN),
     )
     return segmentation(source, content, model, identity)

@@ -18,6 +18,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from msnode.dicom.uids import EQUIPMENT, derive_uid
 from msnode.encode import codes
+from msnode.encode.codes import concept
 from msnode.encode.kinds import KIND_NUMBERS, SERIES_DESCRIPTIONS
 from msnode.encode.normalise import legal_value, normalise
 from msnode.encode.planes import is_enhanced
@@ -25,8 +26,6 @@ from msnode.encode.planes import is_enhanced
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-
-    from pydicom.sr.coding import Code
 
     from msnode.domain.imaging import Frame, Instance, SourceVolume
     from msnode.domain.provenance import Provenance
@@ -185,15 +184,6 @@ def _key(content: list[Any], header: NormalisedHeader, provenance: Provenance) -
     return hashlib.sha256(json.dumps([content, header.identity_digest, made_by]).encode()).hexdigest()
 
 
-def coded(code: Code) -> Dataset:
-    """An item of a code sequence (PS3.3 Table 8.8-1)."""
-    item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme_designator
-    item.CodeMeaning = code.meaning
-    return item
-
-
 def reference(frame: Frame) -> Dataset:
     """An item that references a source plane (PS3.3 Table 10-3, Image SOP Instance Reference)."""
     item = Dataset()
@@ -254,7 +244,7 @@ def _equipment(identity: ResultIdentity) -> Dataset:
     """Contributing Equipment (PS3.3 C.12.1.1.5): what made this object, and from which bundle."""
     provenance = identity.provenance
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [coded(codes.PROCESSING_EQUIPMENT)]
+    item.PurposeOfReferenceCodeSequence = [concept(codes.PROCESSING_EQUIPMENT)]
     item.Manufacturer = item.ManufacturerModelName = EQUIPMENT
     item.SoftwareVersions = provenance.msnode_version[:_LONG_STRING]
     item.ContributionDateTime = identity.started_at.strftime("%Y%m%d%H%M%S.%f%z")

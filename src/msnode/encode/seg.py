@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from highdicom.seg import SegmentationTypeValues
 
 from msnode.dicom.uids import derive_uid
 from msnode.encode import codes
-from msnode.encode.frames import binary_frames, label_frames
 from msnode.encode.kinds import segment_number
 from msnode.encode.provenance import ResultIdentity
 from msnode.encode.segmentation import Content, Segment, segmentation
 from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from msnode.domain.findings import Finding, Findings, LesionMap
     from msnode.domain.imaging import SourceVolume
     from msnode.domain.provenance import Output, Provenance
     from msnode.encode.kinds import SegmentationForm
 
+ALL_LESIONS = "MS lesions"
+"""Tracking identifier of the lesions as a whole."""
+
 _KIND = "seg"
-_ALL = "MS lesions"
 _LONG_STRING = 64
 _FINE_BELOW_ML = 0.1
 """Smaller volumes are shown to a thousandth of a millilitre, that is to a cubic millimetre."""
@@ -37,11 +41,13 @@ def encode_seg(
     mark_below: float = 0.0,
     identity: ResultIdentity | None = None,
 ) -> Output:
-    """Write the lesions as one Segmentation instance; frames without lesion are left out.
+    """Write the lesions as one Segmentation instance.
 
     "lesions" and "single" are BINARY in explicit VR little endian; "labelmap" is a Label Map Segmentation
-    (DICOM supplement 243), in RLE Lossless where that makes it smaller. `kinds.segment_number` says which
-    segment holds a lesion. Number, volume and confidence of a lesion stand in the label of its segment.
+    (DICOM supplement 243) in RLE Lossless. "single" and "labelmap" hold every plane of the source: some
+    readers close the gap where a plane is missing. "lesions" holds only the planes that each lesion touches.
+    `kinds.segment_number` says which segment holds a lesion. The label of a segment gives the number, volume
+    and confidence of its lesion.
 
     Args:
         source: the volume that was read, classic or Enhanced.
@@ -64,23 +70,31 @@ def encode_seg(
     if not lesion_map.grid.same_as(source.volume.grid):
         raise ValueError("the lesion map does not lie on the grid of its source")
     identity = identity or ResultIdentity.of_reading(source, provenance)
-    labels = lesion_map.labels
-    segments: tuple[Segment, ...]
     if form == "single":
-        segments = (_all_lesions(findings, source, identity, mark_below),)
-        frames = binary_frames((labels > 0).astype(np.uint8))
+        segments: tuple[Segment, ...] = (_all_lesions(findings, source, identity, mark_below),)
+        pixels: NDArray[Any] = (lesion_map.labels > 0).astype(np.uint8)
     else:
         segments = tuple(_lesion(f, form, mark_below) for f in findings.lesions)
-        frames = label_frames(labels) if form == "labelmap" else binary_frames(labels)
+        pixels = lesion_map.labels.astype(np.min_scalar_type(findings.count))
     content = Content(
         kind=_KIND,
-        segmentation_type="LABELMAP" if form == "labelmap" else "BINARY",
+        form=SegmentationTypeValues.LABELMAP if form == "labelmap" else SegmentationTypeValues.BINARY,
         label="MS_LESIONS",
         description="Multiple sclerosis lesions, AI result, not verified",
         segments=segments,
-        frames=frames,
+        pixels=pixels,
+        every_plane=form != "lesions",
     )
     return segmentation(source, content, model, identity)
+
+
+def all_lesions_uid(source: SourceVolume, identity: ResultIdentity) -> str:
+    """Tracking UID of the lesions as a whole; it belongs to patient, study and series."""
+    header = identity.header
+    return derive_uid(
+        "tracking", *header.patient_key, str(header.dataset.StudyInstanceUID),
+        source.series.series_instance_uid, ALL_LESIONS,
+    )  # fmt: skip
 
 
 def _lesion(finding: Finding, form: SegmentationForm, mark_below: float) -> Segment:
@@ -102,22 +116,17 @@ def _lesion(finding: Finding, form: SegmentationForm, mark_below: float) -> Segm
 def _all_lesions(
     findings: Findings, source: SourceVolume, identity: ResultIdentity, mark_below: float
 ) -> Segment:
-    """The one segment of all lesions; its tracking UID belongs to patient, study and series."""
-    header = identity.header
-    tracking_uid = derive_uid(
-        "tracking", *header.patient_key, str(header.dataset.StudyInstanceUID),
-        source.series.series_instance_uid, _ALL,
-    )  # fmt: skip
+    """The one segment of all lesions."""
     uncertain = sum(is_uncertain(f.lesion, mark_below) for f in findings.lesions)
     mark = f", {uncertain} of low confidence" if uncertain else ""
     volume = f"{findings.total_volume_mm3:.1f} mm3 ({_millilitres(findings.total_volume_mm3)})"
     return Segment(
         number=1,
-        label=f"{_ALL} ({findings.count})",
+        label=f"{ALL_LESIONS} ({findings.count})",
         description=f"{findings.count} lesion{'s' * (findings.count > 1)}, total volume {volume}{mark}",
         colour=codes.lesion_colour(1),
-        tracking_id=_ALL,
-        tracking_uid=tracking_uid,
+        tracking_id=ALL_LESIONS,
+        tracking_uid=all_lesions_uid(source, identity),
     )
 
 

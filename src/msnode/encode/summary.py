@@ -9,12 +9,12 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from msnode.domain.provenance import Output
 from msnode.encode import codes
+from msnode.encode.codes import concept
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.overlay import NOTICE
 from msnode.encode.page import Page, reading_page, rejection_page
 from msnode.encode.picture import set_pixels
 from msnode.encode.provenance import (
-    coded,
     describe,
     inherit_lossy_compression,
     new_object,
@@ -97,7 +97,7 @@ def _image_of(
     ds.ImageComments = NOTICE
     ds.SourceImageSequence = source_instances(instances)
     for item in ds.SourceImageSequence:
-        item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
+        item.PurposeOfReferenceCodeSequence = [concept(codes.SOURCE_IMAGE)]
     set_pixels(ds, page.pixels)
     stamp(ds, _KIND, identity)
     leave_frame_of_reference(ds)

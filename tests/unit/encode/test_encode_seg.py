@@ -6,10 +6,11 @@ import highdicom
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import RLELossless
 
 from msnode.domain.findings import Findings, LesionMap
 from msnode.domain.imaging import Grid
+from msnode.domain.provenance import Output
 from msnode.encode import encode_seg, to_bytes
 from msnode.encode.codes import lesion_colour
 from msnode.encode.kinds import segment_number
@@ -17,6 +18,7 @@ from msnode.encode.planes import plane_of
 from support.dicom_files import enhanced_flair, flair_series
 from support.environment import shared_data
 from support.readings import MARK_BELOW, provenance, read
+from support.segmentations import segments_of_frames
 
 ICOMETRIX = "dicom/icometrix"
 LOADABLE = ["ge", "hitachi", "philips", "siemens", "hyperfine", "philips_enhanced", "siemens_multiframe"]
@@ -210,10 +212,7 @@ def test_one_segment_holds_all_lesions_and_says_how_many(tmp_path):
     )
     assert segment.TrackingID == "MS lesions"
     assert segment.TrackingUID not in {f.tracking_uid for f in reading.findings.lesions}
-    assert {g.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-            for g in ds.PerFrameFunctionalGroupsSequence} == {1}  # fmt: skip
-    touched = reading.lesion_map.labels.any(axis=(1, 2)).sum()
-    assert ds.NumberOfFrames == len(ds.PerFrameFunctionalGroupsSequence) == touched
+    assert segments_of_frames(ds) == [1] * 5
 
 
 def test_all_lesions_of_a_series_keep_their_tracking_uid_in_a_later_revision(tmp_path):
@@ -249,13 +248,52 @@ def test_a_label_map_describes_each_value_that_it_holds(tmp_path):
     assert "SegmentIdentificationSequence" not in ds.PerFrameFunctionalGroupsSequence[0]
 
 
-def test_a_label_map_is_compressed_only_where_that_makes_it_smaller(tmp_path):
-    large = label_map_of(read(flair_series(tmp_path / "large", slices=5, rows=64, columns=64), 3))
-    assert large.file_meta.TransferSyntaxUID == RLELossless
-    assert len(large.PixelData) < large.NumberOfFrames * 64 * 64
-    small = label_map_of(read(flair_series(tmp_path / "small", slices=5, rows=8, columns=8), 1))
-    assert small.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
-    assert len(small.PixelData) == small.NumberOfFrames * 8 * 8
+def test_a_label_map_is_compressed_without_loss(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=64, columns=64), 3)
+    ds = dcmread(BytesIO(to_bytes(Output("seg", label_map_of(reading)))))
+    assert ds.file_meta.TransferSyntaxUID == RLELossless
+    assert len(ds.PixelData) < 5 * 64 * 64
+    np.testing.assert_array_equal(in_slice_order(ds, reading), reading.lesion_map.labels)
+
+
+def test_more_than_255_lesions_take_two_bytes_in_a_label_map(tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=20, rows=128, columns=128), 256)
+    ds = dcmread(BytesIO(to_bytes(Output("seg", label_map_of(reading)))))
+    assert ds.BitsAllocated == 16
+    np.testing.assert_array_equal(in_slice_order(ds, reading), reading.lesion_map.labels)
+
+
+def in_slice_order(ds, reading):
+    """Frames as they lie in the source, (slice, row, column); one for each slice."""
+    order = [f.instance.sop_instance_uid for f in reading.source.frames]
+    found = [
+        order.index(g.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        for g in ds.PerFrameFunctionalGroupsSequence
+    ]
+    assert sorted(found) == list(range(len(order)))
+    return ds.pixel_array[np.argsort(found)]
+
+
+@pytest.mark.parametrize(("form", "every_plane"), [("single", True), ("labelmap", True), ("lesions", False)])
+def test_only_segments_of_lesions_skip_planes(form, every_plane, tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=9, rows=24, columns=24), 2)
+    ds = encode_seg(reading.source, reading.lesion_map, reading.findings, provenance(), form=form).dataset
+    touched = [np.count_nonzero(reading.lesion_map.labels.any(axis=(1, 2)))]
+    touched += [np.count_nonzero((reading.lesion_map.labels == n).any(axis=(1, 2))) for n in (1, 2)]
+    assert touched[0] < 9
+    assert ds.NumberOfFrames == (9 if every_plane else sum(touched[1:]))
+    assert ds.get("DimensionOrganizationType") == ("3D" if every_plane else None)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_pixel_data_is_padded_with_zeros(size, tmp_path):
+    reading = read(flair_series(tmp_path / "in", slices=5, rows=size, columns=size), 1)
+    ds = encode_seg(
+        reading.source, reading.lesion_map, reading.findings, provenance(), form="single"
+    ).dataset  # fmt: skip
+    assert len(ds.PixelData) == -(-5 * size * size // 16) * 2
+    bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
+    assert bits.sum() == np.count_nonzero(reading.lesion_map.labels)
 
 
 @pytest.mark.parametrize("form", ["lesions", "single", "labelmap"])
