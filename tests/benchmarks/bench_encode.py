@@ -1,73 +1,94 @@
-"""Seconds to write the result objects of a reading as complete files in memory, by kind of object."""
+"""CPU seconds to write the result objects of a reading as complete files in memory, by kind of object.
 
+With MSNODE_FORMER=FOLDER, the checkout of another version, both versions are measured in the same run.
+"""
+
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import process_time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.domain.provenance import Output
-from msnode.encode import (
-    ResultIdentity,
-    ResultRules,
-    encode_overlay,
-    encode_pdf,
-    encode_probability,
-    encode_results,
-    encode_seg,
-    encode_sr,
-    encode_summary,
-    to_bytes,
-)
-from support.dicom_files import flair_series
-from support.readings import MARK_BELOW, Read, provenance, read
+if TYPE_CHECKING:
+    from msnode.domain.provenance import Output
+    from support.readings import Read
 
+_ROOT = Path(__file__).resolve().parents[2]
 _RUNS = 5
 _SIDE = 256
-_Write = Callable[[], Iterable[Output]]
+_Write = Callable[[], Iterable["Output"]]
+_Figures = Mapping[str, tuple[float, float]]
+"""Row → median seconds, megabytes."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A reading: its slices, their distance in mm, its lesions; and the seconds that it may take to write."""
+    """A reading: its number of slices, their distance in mm, its number of lesions."""
 
     slices: int
     distance_mm: float
     lesions: int
-    limit_s: float
 
     @property
     def name(self) -> str:
         return f"{self.slices} slices, {self.lesions} lesions"
 
 
-_CASES = (Case(20, 6.0, 30, 1.0), Case(192, 1.0, 300, 5.0))
+_CASES = (Case(20, 6.0, 30), Case(192, 1.0, 300))
+_TOGETHER, _USUAL = "SEG and SR", "all that every reading makes"
+_LIMITS_S = {_TOGETHER: (0.4, 4.0), _USUAL: (1.0, 6.0)}
 
 
 def run() -> str:
-    """A Markdown table: median seconds, and size."""
-    found = {case: _measure(case) for case in _CASES}
+    """A Markdown table: median seconds and size, with the other version's seconds where there is one."""
+    found = {"": _figures_of(_ROOT)}
+    if former := os.environ.get("MSNODE_FORMER"):
+        found[", former"] = _figures_of(Path(former))
+    columns = [(case, version) for case in range(len(_CASES)) for version in found]
     lines = [
         (
-            f"Slices of {_SIDE} x {_SIDE}; from the lesion map to the bytes of the files; median of {_RUNS} "
-            f"in one process, which has written each once before, seconds and MB."
+            f"Slices of {_SIDE} x {_SIDE}; from the lesion map to the bytes of the files; CPU seconds (median of "
+            f"{_RUNS} in one process, which has written each once before) and MB."
         ),
         "",
-        "| objects | " + " | ".join(case.name for case in found) + " |",
-        "|---|" + "---|" * len(found),
+        "| objects | " + " | ".join(_CASES[case].name + version for case, version in columns) + " |",
+        "|---|" + "---|" * len(columns),
     ]
-    for row in found[_CASES[0]]:
-        cells = " | ".join("{:.2f} s, {:.1f} MB".format(*each[row]) for each in found.values())
-        lines.append(f"| {row} | {cells} |")
-    lines.append("| limit | " + " | ".join(f"{case.limit_s:.0f} s" for case in found) + " |")
+    for row in found[""][0]:
+        cells = ["{:.2f} s, {:.1f} MB".format(*found[version][case][row]) for case, version in columns]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+        if row in _LIMITS_S:
+            limits = [f"{_LIMITS_S[row][case]} s" for case, _ in columns]
+            lines.append(f"| limit | {' | '.join(limits)} |")
     return "\n".join(lines)
 
 
-def _measure(case: Case) -> dict[str, tuple[float, float]]:
+def _figures_of(checkout: Path) -> list[_Figures]:
+    """The figures of each case, measured in a process of its own with the code of `checkout`."""
+    path = os.pathsep.join(str(checkout / folder) for folder in ("src", "tests"))
+    done = subprocess.run(
+        [sys.executable, __file__],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found: list[_Figures] = json.loads(done.stdout)
+    return found
+
+
+def _measure(case: Case) -> _Figures:
+    from support.dicom_files import flair_series  # noqa: PLC0415 - of the checkout that is measured
+    from support.readings import read  # noqa: PLC0415
+
     with tempfile.TemporaryDirectory(prefix="encode-") as folder:
         paths = flair_series(
             Path(folder), slices=case.slices, rows=_SIDE, columns=_SIDE,
@@ -77,37 +98,55 @@ def _measure(case: Case) -> dict[str, tuple[float, float]]:
         return {name: _time(write) for name, write in _rows(reading).items()}
 
 
-def _rows(reading: Read) -> dict[str, _Write]:
-    """The kinds beyond the usual ones first, so that the last line but the limit is the sum that counts."""
+def _rows(reading: "Read") -> Mapping[str, _Write]:
+    """What is measured, by functions that versions since 0.4.0 have in common."""
+    from msnode import encode  # noqa: PLC0415 - of the checkout that is measured
+    from msnode.encode.kinds import KIND_NUMBERS  # noqa: PLC0415
+    from support.readings import MARK_BELOW, provenance  # noqa: PLC0415
+
     source, lesion_map, findings = reading.source, reading.lesion_map, reading.findings
     made_by = provenance()
-    shared = {"mark_below": MARK_BELOW, "identity": ResultIdentity.of_reading(source, made_by)}
-    write_seg = partial(encode_seg, source, lesion_map, findings, made_by, **shared)
-    write_sr = partial(encode_sr, source, findings, made_by, write_seg(), **shared)
+    shared = {"mark_below": MARK_BELOW, "identity": encode.ResultIdentity.of_reading(source, made_by)}
+    write_seg = partial(encode.encode_seg, source, lesion_map, findings, made_by, **shared)
+    write_sr = partial(encode.encode_sr, source, findings, made_by, **shared)
     half = (source.volume.data > np.median(source.volume.data)).astype(np.uint8)
+    seg = write_seg()
+
+    def together() -> Iterable["Output"]:
+        written = write_seg()
+        return written, write_sr(written)
+
+    def everything(kinds: Iterable[str]) -> Iterable["Output"]:
+        rules = encode.ResultRules(frozenset(kinds), mark_below=MARK_BELOW)
+        return encode.encode_results(source, lesion_map, findings, made_by, rules, probability=half)
+
     return {
+        "SEG, a segment for each lesion": lambda: [write_seg()],
         "SEG, one segment": lambda: [write_seg(form="single")],
         "SEG, label map": lambda: [write_seg(form="labelmap")],
         "probability of half of all voxels": lambda: [
-            encode_probability(source, half, made_by, identity=shared["identity"])
+            encode.encode_probability(source, half, made_by, identity=shared["identity"])
         ],
-        "SR, Comprehensive": lambda: [write_sr(kind="sr-comprehensive")],
-        "PDF": lambda: [encode_pdf(source, lesion_map, findings, **shared)],
-        "SEG, a segment a lesion": lambda: [write_seg()],
-        "SR, Comprehensive 3D": lambda: [write_sr()],
-        "overlay": lambda: encode_overlay(source, lesion_map, made_by, findings, **shared),
-        "summary": lambda: [encode_summary(source, lesion_map, findings, made_by, **shared)],
-        "all that every reading makes": lambda: encode_results(
-            source, lesion_map, findings, made_by, ResultRules(mark_below=MARK_BELOW)
-        ),
+        "SR, Comprehensive 3D": lambda: [write_sr(seg)],
+        "SR, Comprehensive": lambda: [write_sr(seg, kind="sr-comprehensive")],
+        "overlay": lambda: encode.encode_overlay(source, lesion_map, made_by, findings, **shared),
+        _TOGETHER: together,
+        _USUAL: lambda: everything(encode.ResultRules().kinds),
+        "every kind of object": lambda: everything(KIND_NUMBERS),
     }
 
 
 def _time(write: _Write) -> tuple[float, float]:
     """Median seconds, and megabytes."""
+    from msnode.encode import to_bytes  # noqa: PLC0415 - of the checkout that is measured
+
     seconds, size = [], 0
     for _ in range(_RUNS + 1):
-        begin = perf_counter()
+        begin = process_time()
         size = sum(len(to_bytes(output)) for output in write())
-        seconds.append(perf_counter() - begin)
+        seconds.append(process_time() - begin)
     return statistics.median(seconds[1:]), size / 1e6
+
+
+if __name__ == "__main__":
+    json.dump([_measure(case) for case in _CASES], sys.stdout)

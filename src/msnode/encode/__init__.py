@@ -11,7 +11,9 @@ from msnode.encode.kinds import REPORT_KINDS, ResultRules
 from msnode.encode.ko import encode_rejection_note
 from msnode.encode.normalise import NormalisedHeader, normalise, tolerant_values
 from msnode.encode.overlay import encode_overlay
-from msnode.encode.pdf import encode_pdf, encode_rejection_pdf
+from msnode.encode.page import reading_page, rejection_page
+from msnode.encode.pdf import encode_pdf
+from msnode.encode.picture import grey_levels
 from msnode.encode.probability import encode_probability
 from msnode.encode.provenance import Replaced, ResultIdentity, SentObject
 from msnode.encode.seg import encode_seg
@@ -40,7 +42,6 @@ __all__ = [
     "encode_probability",
     "encode_rejection",
     "encode_rejection_note",
-    "encode_rejection_pdf",
     "encode_rejection_sr",
     "encode_rejection_summary",
     "encode_results",
@@ -94,17 +95,17 @@ def encode_results(
         )
         for kind in _reports(rules)
     ]  # fmt: skip
+    grey = grey_levels(source.volume.data)
     overlay = encode_overlay(
-        source, lesion_map, provenance, findings, mark_below=rules.mark_below, identity=identity
+        source, lesion_map, provenance, findings, mark_below=rules.mark_below, identity=identity, grey=grey
     )
-    summary = encode_summary(
-        source, lesion_map, findings, provenance, mark_below=rules.mark_below, identity=identity
+    page = reading_page(
+        source, lesion_map, findings, mark_below=rules.mark_below, identity=identity, grey=grey
     )
+    summary = encode_summary(page, source, identity=identity)
     outputs = [*((seg,) if seg is not None else ()), *reports, *overlay, summary]
     if "pdf" in rules.kinds:
-        outputs.append(
-            encode_pdf(source, lesion_map, findings, mark_below=rules.mark_below, identity=identity)
-        )
+        outputs.append(encode_pdf(page, [f.instance for f in source.frames], identity=identity))
     if "probability" in rules.kinds and probability is not None and probability.any():
         outputs.append(encode_probability(source, probability, provenance, identity=identity))
     return tuple(outputs)
@@ -130,9 +131,10 @@ def encode_rejection(
         encode_rejection_sr(instances, reason, provenance, kind=kind, identity=identity)
         for kind in _reports(rules)
     ]
-    outputs.append(encode_rejection_summary(instances, reason, provenance, identity=identity))
+    page = rejection_page(reason, identity=identity)
+    outputs.append(encode_rejection_summary(page, instances, identity=identity))
     if "pdf" in rules.kinds:
-        outputs.append(encode_rejection_pdf(instances, reason, identity=identity))
+        outputs.append(encode_pdf(page, instances, identity=identity))
     return tuple(outputs)
 
 

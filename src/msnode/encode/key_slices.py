@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ImageDraw
 
-from msnode.encode.picture import BLACK, WHITE, draw_slice, font, grey_levels
+from msnode.encode.picture import BLACK, WHITE, draw_slice, font
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from msnode.domain.findings import LesionMap
-    from msnode.domain.imaging import Grid, SourceVolume
+    from msnode.domain.imaging import Grid
 
 _MIDDLE = (0.25, 0.75)
 """The part of the stack from which slices without lesions are shown."""
@@ -83,36 +83,35 @@ def choose(labels: NDArray[np.int32], count: int) -> list[int]:
 
 
 def draw_key_slices(
-    source: SourceVolume,
     lesion_map: LesionMap,
     dashed: Mapping[int, bool],
     ranks: Sequence[int],
     *,
-    count: int,
+    chosen: Sequence[int],
+    grey: NDArray[np.uint8],
     room: tuple[int, int],
 ) -> list[KeySlice]:
-    """Draw the chosen slices, cut to the head, each as large as `room` lets it be.
+    """Draw the chosen slices, cut to the head, as large as `room` allows.
 
     Args:
-        source: the volume that was read.
-        lesion_map: labels on its grid.
+        lesion_map: labels on the grid of the volume that was read.
         dashed: label → whether its contour is dashed.
         ranks: Instance Number in the overlay, by slice.
-        count: how many slices there is room for.
+        chosen: indices of the slices, as `choose` gives them.
+        grey: grey levels of the volume, (slice, row, column).
         room: width and height of the largest picture, pixels.
 
     Returns:
         The slices by rising rank.
     """
-    grid = source.volume.grid
-    grey = grey_levels(source.volume.data)
+    grid = lesion_map.grid
     rows, columns = _head(grey, lesion_map.labels)
     height_mm = (rows.stop - rows.start) * grid.spacing[1]
     width_mm = (columns.stop - columns.start) * grid.spacing[2]
     scale = min(room[0] / width_mm, room[1] / height_mm)
     size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
     shown = []
-    for k in choose(lesion_map.labels, count):
+    for k in chosen:
         labels = lesion_map.labels[k, rows, columns]
         picture = draw_slice(grey[k, rows, columns], labels, size, dashed, number_size=_NUMBER_SIZE)
         _write_letters(picture, grid)

@@ -55,6 +55,7 @@ def encode_overlay(
     *,
     mark_below: float = 0.0,
     identity: ResultIdentity | None = None,
+    grey: NDArray[np.uint8] | None = None,
 ) -> tuple[Output, ...]:
     """Draw each source slice with the contours of its lesions, as single-frame RGB images.
 
@@ -70,13 +71,15 @@ def encode_overlay(
         findings: the lesions to draw.
         mark_below: lesions of lower confidence are dashed, and a line of text says what that means.
         identity: what the results of one reading share; made from the other arguments where not given.
+        grey: `picture.grey_levels` of the volume; computed where not given.
 
     Returns:
         Outputs of kind "overlay", one a slice, in slice order; Instance Numbers run as in the source.
     """
     identity = identity or ResultIdentity.of_reading(source, provenance)
     factor = _magnification(source.volume.grid.shape)
-    grey = grey_levels(source.volume.data)
+    if grey is None:
+        grey = grey_levels(source.volume.data)
     dashed = {f.lesion.label: is_uncertain(f.lesion, mark_below) for f in findings.lesions}
     legend = f"dashed: confidence under {100 * mark_below:.0f} %"
     numbers = instance_numbers(source)

@@ -17,11 +17,11 @@ from msnode.encode import codes
 from msnode.encode.key_slices import choose, draw_key_slices, plane_name
 from msnode.encode.normalise import legal_value
 from msnode.encode.overlay import NOTICE, instance_numbers
-from msnode.encode.picture import BLACK, WHITE, font, showable
+from msnode.encode.picture import BLACK, WHITE, font, grey_levels, showable
 from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -127,6 +127,7 @@ def reading_page(
     *,
     mark_below: float,
     identity: ResultIdentity,
+    grey: NDArray[np.uint8] | None = None,
 ) -> Page:
     """Draw the page of a study that was read.
 
@@ -136,13 +137,17 @@ def reading_page(
         findings: one finding a label, and what limits them.
         mark_below: lesions of lower confidence are dashed and marked.
         identity: what the results of one reading share.
+        grey: `picture.grey_levels` of the volume; computed where not given.
     """
+    if grey is None:
+        grey = grey_levels(source.volume.data)
     sheet = _Sheet()
     _write_banner(sheet, "Multiple sclerosis lesions in FLAIR, for a second look by the radiologist")
     for number, line in enumerate(_what_was_read(source)):
         sheet.write((_MARGIN, 184 + number * _STEP), line, colour=_DIM)
     _draw_tiles(sheet, findings)
-    _paste_key_slices(sheet, source, lesion_map, findings, mark_below)
+    dashed = {f.lesion.label: is_uncertain(f.lesion, mark_below) for f in findings.lesions}
+    _paste_key_slices(sheet, lesion_map, dashed, instance_numbers(source), grey)
     if findings.lesions:
         _draw_table(sheet, findings.lesions, mark_below)
         _draw_plot(sheet, findings.lesions)
@@ -223,18 +228,21 @@ def _millilitres(mm3: float) -> str:
 
 
 def _paste_key_slices(
-    sheet: _Sheet, source: SourceVolume, lesion_map: LesionMap, findings: Findings, mark_below: float
+    sheet: _Sheet,
+    lesion_map: LesionMap,
+    dashed: Mapping[int, bool],
+    ranks: Sequence[int],
+    grey: NDArray[np.uint8],
 ) -> None:
     """Rows of three at most; fewer slices are drawn larger, and without a table there is room for more."""
-    dashed = {f.lesion.label: is_uncertain(f.lesion, mark_below) for f in findings.lesions}
-    most, bottom = (6, _TABLE) if findings.lesions else (9, _NOTES)
-    count = len(choose(lesion_map.labels, most))
+    most, bottom = (6, _TABLE) if dashed else (9, _NOTES)
+    chosen = choose(lesion_map.labels, most)
+    count = len(chosen)
     columns = min(count, 3 if count > 4 else 2)  # noqa: PLR2004 - four slices fill two rows of two
     rows = -(-count // columns)
     cell = (_WIDTH + _GAP) // columns, (bottom - _GAP - _SLICES) // rows
     room = cell[0] - _GAP, cell[1] - _STEP - 8
-    ranks = instance_numbers(source)
-    shown = draw_key_slices(source, lesion_map, dashed, ranks, count=count, room=room)
+    shown = draw_key_slices(lesion_map, dashed, ranks, chosen=chosen, grey=grey, room=room)
     for place, one in enumerate(shown):
         left = _MARGIN + place % columns * cell[0] + (room[0] - one.picture.width) // 2
         top = _SLICES + place // columns * cell[1]

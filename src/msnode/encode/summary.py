@@ -12,7 +12,6 @@ from msnode.encode import codes
 from msnode.encode.codes import concept
 from msnode.encode.normalise import tolerant_values
 from msnode.encode.overlay import NOTICE
-from msnode.encode.page import Page, reading_page, rejection_page
 from msnode.encode.picture import set_pixels
 from msnode.encode.provenance import (
     describe,
@@ -24,76 +23,59 @@ from msnode.encode.provenance import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msnode.domain.findings import Findings, LesionMap
     from msnode.domain.imaging import Instance, SourceVolume
-    from msnode.domain.provenance import Provenance
+    from msnode.encode.page import Page
     from msnode.encode.provenance import ResultIdentity
 
 _KIND = "summary"
 _LONG_TEXT = 1024
 
 
-def encode_summary(
-    source: SourceVolume,
-    lesion_map: LesionMap,
-    findings: Findings,
-    provenance: Provenance,
-    *,
-    mark_below: float,
-    identity: ResultIdentity,
-) -> Output:
-    """Draw the summary page of a reading as one RGB Secondary Capture image (PS3.3 A.8.1).
+def encode_summary(page: Page, source: SourceVolume, *, identity: ResultIdentity) -> Output:
+    """Write the summary page of a reading as one RGB Secondary Capture image (PS3.3 A.8.1).
 
-    It is no slice: it has neither position nor orientation nor Frame of Reference. The page names no
-    patient and no date of acquisition, so Burned In Annotation is NO.
+    The image has no position, orientation or Frame of Reference: it is no slice. The page names no patient
+    and no date of acquisition, so Burned In Annotation is NO.
 
     Args:
+        page: the page of a reading, see `page.reading_page`.
         source: the volume that was read.
-        lesion_map: labels on the grid of `source`, (slice, row, column).
-        findings: one finding a label.
-        provenance: what made the result.
-        mark_below: lesions of lower confidence are marked.
         identity: what the results of one reading share.
 
     Returns:
         An output of kind "summary", alone in its series.
     """
-    page = reading_page(source, lesion_map, findings, mark_below=mark_below, identity=identity)
     with tolerant_values():
-        ds = _image_of(page, [f.instance for f in source.frames], provenance, identity)
+        ds = _image_of(page, [f.instance for f in source.frames], identity)
         inherit_lossy_compression(ds, source)
     return Output(kind=_KIND, dataset=ds)
 
 
 def encode_rejection_summary(
-    instances: Sequence[Instance], reason: str, provenance: Provenance, *, identity: ResultIdentity
+    page: Page, instances: Sequence[Instance], *, identity: ResultIdentity
 ) -> Output:
-    """Draw the page that says, in large words, that a study was not read: no count, no volume.
+    """Write the page that says that a study was not read as an image, as `encode_summary`.
 
     Args:
+        page: the page of a refusal, see `page.rejection_page`.
         instances: what was looked at, at least one.
-        reason: why nothing was read, without patient data.
-        provenance: what made the decision.
         identity: what the results of one refusal share.
 
     Returns:
         An output of kind "summary".
     """
-    page = rejection_page(reason, identity=identity)
     with tolerant_values():
-        ds = _image_of(page, instances, provenance, identity)
+        ds = _image_of(page, instances, identity)
     return Output(kind=_KIND, dataset=ds)
 
 
-def _image_of(
-    page: Page, instances: Sequence[Instance], provenance: Provenance, identity: ResultIdentity
-) -> Dataset:
+def _image_of(page: Page, instances: Sequence[Instance], identity: ResultIdentity) -> Dataset:
     """The page as an image: SC Equipment, General Image, Image Pixel and SC Image module (PS3.3 C.8.6)."""
     ds = new_object(SecondaryCaptureImageStorage, _KIND, identity)
     ds.Modality, ds.ConversionType, ds.ImageType = "OT", "WSD", ["DERIVED", "SECONDARY"]
     ds.BurnedInAnnotation, ds.BodyPartExamined = "NO", "BRAIN"
     ds.PatientOrientation = None
-    ds.DerivationDescription = describe(provenance)[:_LONG_TEXT]
+    ds.DerivationDescription = describe(identity.provenance)[:_LONG_TEXT]
     ds.ImageComments = NOTICE
     ds.SourceImageSequence = source_instances(instances)
     for item in ds.SourceImageSequence:

@@ -38,18 +38,15 @@ def limited(reading, **changes):
 
 
 def summary(reading, made_by=None):
-    made_by = made_by or provenance()
-    return encode_summary(
-        reading.source, reading.lesion_map, reading.findings, made_by,
-        mark_below=MARK_BELOW, identity=ResultIdentity.of_reading(reading.source, made_by),
-    ).dataset  # fmt: skip
+    identity = ResultIdentity.of_reading(reading.source, made_by or provenance())
+    return encode_summary(page_of(reading, made_by), reading.source, identity=identity).dataset
 
 
 def refusal(reading, reason, made_by):
     instances = [f.instance for f in reading.source.frames]
     identity = ResultIdentity.of_rejection(instances, reason, made_by)
-    ds = encode_rejection_summary(instances, reason, made_by, identity=identity).dataset
-    return ds, rejection_page(reason, identity=identity)
+    page = rejection_page(reason, identity=identity)
+    return encode_rejection_summary(page, instances, identity=identity).dataset, page
 
 
 def test_one_colour_image_that_lies_nowhere_in_space(reading):

@@ -3,6 +3,7 @@ import pytest
 
 from msnode.domain.imaging import Grid
 from msnode.encode.key_slices import choose, draw_key_slices, edge_letters, plane_name
+from msnode.encode.picture import grey_levels
 from support.dicom_files import flair_series
 from support.readings import read
 
@@ -66,7 +67,10 @@ def test_plane_and_sides_are_named(along_row, along_column, name, letters):
 def test_pixels_are_square_and_pictures_fit_their_room(spacing, tmp_path):
     """The drawn head is an ellipse: as wide and as high in the picture as in mm."""
     reading = read(flair_series(tmp_path / "in", slices=5, rows=60, columns=60, spacing=spacing), 0)
-    shown = draw_key_slices(reading.source, reading.lesion_map, {}, [5, 4, 3, 2, 1], count=3, room=(300, 200))
+    grey = grey_levels(reading.source.volume.data)
+    shown = draw_key_slices(
+        reading.lesion_map, {}, [5, 4, 3, 2, 1], chosen=[1, 2, 3], grey=grey, room=(300, 200)
+    )
     assert [one.rank for one in shown] == sorted(one.rank for one in shown)
     for one in shown:
         width, height = one.picture.size
@@ -81,6 +85,7 @@ def test_a_key_slice_counts_its_lesions(tmp_path):
     reading = read(flair_series(tmp_path / "in", slices=6), 8)
     dashed = dict.fromkeys(range(1, 9), False)
     ranks = list(range(1, 7))
-    for one in draw_key_slices(reading.source, reading.lesion_map, dashed, ranks, count=6, room=(300, 300)):
+    grey, chosen = grey_levels(reading.source.volume.data), choose(reading.lesion_map.labels, 6)
+    for one in draw_key_slices(reading.lesion_map, dashed, ranks, chosen=chosen, grey=grey, room=(300, 300)):
         labels = reading.lesion_map.labels[one.rank - 1]
         assert one.lesions == len(set(labels[labels > 0].tolist()))
