@@ -1,7 +1,7 @@
 import pytest
 
 from msnode.deliver.dicom import CONTEXT_OF_KIND, LABEL_MAP
-from msnode.encode.segmentation import LABEL_MAP_STORAGE
+from msnode.dicom.uids import LABEL_MAP_STORAGE
 from msnode.settings import DicomDestination, ResultsSettings, Settings
 from msnode.wiring.destinations import destinations, result_rules
 
