@@ -12,8 +12,9 @@ import typer
 from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.errors import ConfigurationError
+from msnode.services.explain_routing import explain_folder
 from msnode.settings import load_settings
-from msnode.wiring.routing import check_routing, explain_studies
+from msnode.wiring.routing import check_routing, routing_defaults, selection_rules
 
 if TYPE_CHECKING:
     from msnode.services.explain_routing import Explanation
@@ -57,7 +58,10 @@ def explain_route(
     """
     settings = load_settings(config)
     moment = _moment(at)
-    explained = explain_studies(path, settings, frozenset(calling_ae or ()), moment)
+    explained = explain_folder(
+        path, check_routing(settings), selection_rules(settings), routing_defaults(settings),
+        calling_aes=frozenset(calling_ae or ()), at=moment,
+    )  # fmt: skip
     if as_json:
         print_json([asdict(each) for each in explained])
         return

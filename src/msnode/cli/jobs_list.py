@@ -12,9 +12,9 @@ from rich.text import Text
 from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.record import jobs
+from msnode.record.database import Database
 from msnode.record.job import JobState
 from msnode.settings import load_settings
-from msnode.wiring.existing import existing_record
 
 if TYPE_CHECKING:
     from msnode.record.job import Job
@@ -27,7 +27,7 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first; a job is one reading of one study."""
-    with existing_record(load_settings(config)).read() as tx:
+    with Database.open_existing(load_settings(config).database_url).read() as tx:
         found = jobs.recent(tx, state=state, limit=limit)
     if as_json:
         print_json([asdict(job) for job in found])

@@ -14,9 +14,9 @@ from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JobId, JsonOption, print_json
 from msnode.errors import InvalidTransition
 from msnode.record import administration
+from msnode.record.database import Database
 from msnode.record.job import Priority
 from msnode.settings import load_settings
-from msnode.wiring.existing import existing_record
 
 if TYPE_CHECKING:
     from msnode.record.administration import JobDetails
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def show(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show a job: series, results, deliveries and every change of state."""
-    with existing_record(load_settings(config)).read() as tx:
+    with Database.open_existing(load_settings(config).database_url).read() as tx:
         details = administration.show(tx, job_id)
     if details is None:
         raise InvalidTransition(f"there is no job {job_id}")

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JsonOption, print_json
+from msnode.record.database import Database
 from msnode.record.overview import overview
 from msnode.settings import load_settings
-from msnode.wiring.existing import existing_record
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -21,7 +21,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Exit 0: no problems. Exit 1: there are problems, listed one per line, or the database does not answer.
     """
     settings = load_settings(config)
-    with existing_record(settings).read() as tx:
+    with Database.open_existing(settings.database_url).read() as tx:
         found = overview(tx, now=datetime.now(UTC), alarm_after_s=settings.priority.alarm_after_s)
     if as_json:
         print_json(asdict(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,11 @@ import typer
 from msnode.cli.console import console, spinner
 from msnode.cli.output import ConfigOption, JsonOption, fail, print_json
 from msnode.errors import ConfigurationError, Rejected
+from msnode.reading.read_job import read_folder
 from msnode.reading.result_set import write_refusal
+from msnode.segment.cache import user_cache
 from msnode.settings import Preset, load_settings, with_preset
-from msnode.wiring.reading import read_study_folder
+from msnode.wiring.reading import make_reader
 
 _RESULT_FILE = "result.json"
 
@@ -47,7 +50,7 @@ def segment(
     try:
         with spinner("segmenting"):
             try:
-                result = read_study_folder(path, staging, settings)
+                result = read_folder(path, staging, partial(make_reader, settings, user_cache()))
             except Rejected as refusal:
                 result = write_refusal(str(refusal), staging)
         _publish(staging, out)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import DA, DT, TM
+
+from msnode.dicom.header import MALFORMED, patient_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +113,6 @@ _ENUMERATED = {
     "TimezoneOffsetFromUTC": re.compile(r"((-(0\d|1[0-2])|\+(0\d|1[0-4]))[0-5]\d)?"),
 }
 _TEXT_VRS = {"PN", "LO", "SH", "LT", "ST", "UT", "UC", "UR"}
-_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, NotImplementedError, OverflowError)
-"""What pydicom raises on values that it cannot convert."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +131,7 @@ class NormalisedHeader:
     @property
     def patient_key(self) -> tuple[str, str]:
         """(issuer of patient ID, patient ID)."""
-        return str(self.dataset.get("IssuerOfPatientID") or ""), str(self.dataset.PatientID or "")
+        return patient_key(self.dataset)
 
     @cached_property
     def identity_digest(self) -> str:
@@ -240,7 +239,7 @@ def _copy(source: Dataset, tag: BaseTag, target: Dataset, defects: list[str], *,
     vr = dictionary_VR(tag)
     try:
         value = _copied_value(source[tag].value, vr, defects)
-    except _UNREADABLE:
+    except MALFORMED:
         defects.append(f"{_name(tag)} cannot be read: left out")
         return
     if vr == "SQ" or (_is_legal(value, vr, keyword) and _is_writable(tag, vr, value)):
@@ -296,7 +295,7 @@ def _is_writable(tag: BaseTag, vr: str, value: Any) -> bool:
     try:
         holder.add(DataElement(tag, vr, value))
         dcmwrite(BytesIO(), holder, implicit_vr=False, little_endian=True)
-    except (*_UNREADABLE, OSError, struct.error):
+    except MALFORMED:
         return False
     return True
 

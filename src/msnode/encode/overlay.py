@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from msnode.dicom.header import integer
 from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.codes import concept
@@ -137,13 +138,10 @@ def _notice_size(width: int) -> float:
 
 def instance_numbers(source: SourceVolume) -> list[int]:
     """Ranks 1, 2, … that run through the stack in the direction in which the source's numbers run."""
-    order = []
-    for k, frame in enumerate(source.frames):
-        try:
-            number = int(frame.instance.header.get("InstanceNumber") or 0)
-        except (TypeError, ValueError, OverflowError):
-            number = 0
-        order.append((number, frame.frame_number, k))
+    order = [
+        (integer(frame.instance.header, "InstanceNumber") or 0, frame.frame_number, k)
+        for k, frame in enumerate(source.frames)
+    ]
     ranks = {entry: rank for rank, entry in enumerate(sorted(order), start=1)}
     return [ranks[entry] for entry in order]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from msnode.dicom import header as dicom_header
 from msnode.dicom.uids import EQUIPMENT
 from msnode.encode import codes
 from msnode.encode.key_slices import choose, draw_key_slices, plane_name
@@ -189,7 +190,7 @@ def _write_banner(sheet: _Sheet, title: str) -> None:
 def _what_was_read(source: SourceVolume) -> list[str]:
     """Two lines; a description in letters that the font cannot show is left out."""
     grid, header = source.volume.grid, source.frames[0].instance.header
-    described = showable(str(header.get("SeriesDescription") or ""))
+    described = showable(dicom_header.text(header, "SeriesDescription"))
     number = legal_value(header, "SeriesNumber")
     name = " ".join(["Series", *([str(number)] if number is not None else [])])
     step, row, column = grid.spacing

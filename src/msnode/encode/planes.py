@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msnode.dicom.header import number, texts
+from msnode.dicom.planes import functional_group, is_enhanced
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
+
     from msnode.domain.imaging import Frame
 
 
@@ -33,40 +37,24 @@ def plane_of(frame: Frame) -> Plane:
     Position, orientation and spacing are there: the loader of the volume has checked them.
     """
     return Plane(
-        position=_numbers(_find(frame, "PlanePositionSequence", "ImagePositionPatient")),
-        orientation=_numbers(_find(frame, "PlaneOrientationSequence", "ImageOrientationPatient")),
-        spacing=_numbers(_find(frame, "PixelMeasuresSequence", "PixelSpacing")),
+        position=_floats(_place(frame, "PlanePositionSequence"), "ImagePositionPatient"),
+        orientation=_floats(_place(frame, "PlaneOrientationSequence"), "ImageOrientationPatient"),
+        spacing=_floats(_place(frame, "PixelMeasuresSequence"), "PixelSpacing"),
         thickness=_thickness(frame),
     )
 
 
-def _find(frame: Frame, group: str, keyword: str) -> Any:
-    """The attribute in the frame's own functional group, else in the shared one, else at the root."""
+def _place(frame: Frame, group: str) -> Dataset | None:
+    """Where the attributes of a functional group stand: an Enhanced image's group, else the root."""
     header = frame.instance.header
-    places = []
-    if is_enhanced(frame):
-        places.append(header.PerFrameFunctionalGroupsSequence[frame.frame_number - 1])
-        places.extend(header.get("SharedFunctionalGroupsSequence") or [])
-    for place in places:
-        items = place.get(group) or []
-        if items and items[0].get(keyword) is not None:
-            return items[0].get(keyword)
-    return header.get(keyword)
+    return functional_group(header, frame.frame_number - 1, group) if is_enhanced(header) else header
 
 
-def is_enhanced(frame: Frame) -> bool:
-    """Whether the source instance is a multi-frame image with functional groups (PS3.3 C.7.6.16)."""
-    return "PerFrameFunctionalGroupsSequence" in frame.instance.header
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    return tuple(float(v) for v in values)
+def _floats(place: Dataset | None, keyword: str) -> tuple[float, ...]:
+    return tuple(map(float, texts(place, keyword)))
 
 
 def _thickness(frame: Frame) -> float | None:
     """Slice Thickness where it is a positive number: it plays no part in the geometry of the grid."""
-    try:
-        thickness = float(_find(frame, "PixelMeasuresSequence", "SliceThickness"))
-    except (TypeError, ValueError):
-        return None
-    return thickness if 0 < thickness < math.inf else None
+    thickness = number(_place(frame, "PixelMeasuresSequence"), "SliceThickness")
+    return thickness if thickness is not None and thickness > 0 else None

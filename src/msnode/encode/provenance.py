@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from msnode.dicom.planes import is_enhanced
 from msnode.dicom.uids import EQUIPMENT, derive_uid
 from msnode.encode import codes
 from msnode.encode.codes import concept
 from msnode.encode.kinds import KIND_NUMBERS, SERIES_DESCRIPTIONS
 from msnode.encode.normalise import legal_value, normalise
-from msnode.encode.planes import is_enhanced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,7 +189,7 @@ def reference(frame: Frame) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = frame.instance.sop_class_uid
     item.ReferencedSOPInstanceUID = frame.instance.sop_instance_uid
-    if is_enhanced(frame):
+    if is_enhanced(frame.instance.header):
         item.ReferencedFrameNumber = frame.frame_number
     return item
 

@@ -31,6 +31,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from msnode.dicom.header import text
 from msnode.dicom.uids import EQUIPMENT
 from msnode.encode import codes
 from msnode.encode.codes import concept
@@ -175,7 +176,7 @@ def _evidence(instances: Sequence[Instance], segmentation: Dataset | None, study
     """Stand-ins for what the report was made from, as far as its UIDs are known."""
     found = []
     for header in (*(instance.header for instance in instances), *([segmentation] if segmentation else [])):
-        named = [str(header.get(k) or "") for k in ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")]
-        if all(named) and str(header.get("StudyInstanceUID", "")) == study_uid:
+        named = [text(header, k) for k in ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")]
+        if all(named) and text(header, "StudyInstanceUID") == study_uid:
             found.append(stand_in(study_uid, *named))
     return found

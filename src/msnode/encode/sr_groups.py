@@ -27,11 +27,11 @@ from highdicom.sr import (
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 
+from msnode.dicom.planes import is_enhanced
 from msnode.dicom.uids import derive_uid
 from msnode.encode import codes
 from msnode.encode.codes import concept
 from msnode.encode.kinds import segment_number
-from msnode.encode.planes import is_enhanced
 from msnode.encode.seg import ALL_LESIONS, all_lesions_uid
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Groups:
         # SCOORD counts from the outer corner of the first pixel, the grid from its centre
         place = np.array([[column + 0.5, row + 0.5]])
         point = ScoordContentItem(concept(name), "POINT", place, relationship_type=_CONTAINS)
-        frame_numbers = [frame.frame_number] if is_enhanced(frame) else None
+        frame_numbers = [frame.frame_number] if is_enhanced(frame.instance.header) else None
         instance = frame.instance
         point.ContentSequence = ContentSequence(
             [SourceImageForRegion(instance.sop_class_uid, instance.sop_instance_uid, frame_numbers)]

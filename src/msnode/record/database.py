@@ -90,6 +90,19 @@ class Database:
         with self._begin(_Mode.READ) as transaction:
             yield transaction
 
+    @classmethod
+    def open_existing(cls, url: str) -> Database:
+        """The record of a node that has run before, for commands that only look.
+
+        Raises:
+            ConfigurationError: there is none.
+            OutOfResources: the database does not answer.
+        """
+        database = cls(url)
+        if not database.has_tables():
+            raise ConfigurationError(f"there is no record at {database.where}: msnode serve creates it")
+        return database
+
     def has_tables(self) -> bool:
         """Whether the tables exist; does not create a missing SQLite file.
 

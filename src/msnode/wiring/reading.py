@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msnode.preprocess import recipes
 from msnode.reading.networks import open_networks
-from msnode.reading.read_job import read_folder
 from msnode.reading.reader import Reader, Readers
 from msnode.segment.bundle import find_bundle, load_bundle
-from msnode.segment.cache import cache_folder, user_cache
+from msnode.segment.cache import cache_folder
 from msnode.segment.predict import Predictor
 from msnode.wiring.destinations import result_rules
 from msnode.wiring.model import bundle_folders
@@ -70,14 +69,3 @@ def _open(bundle: Bundle, settings: Settings, cache: Path) -> BundleNetworks:
 def make_readers(settings: Settings, cache: Path) -> Readers:
     """What reads with the bundle and preset that a job was routed to; see `make_reader`."""
     return Readers(partial(make_reader, settings, cache), settings.model.bundle, settings.model.preset)
-
-
-def read_study_folder(path: Path, out: Path, settings: Settings) -> dict[str, Any]:
-    """Read the one study in the files below `path`; see `read_folder`.
-
-    Raises:
-        NotReadable: no DICOM file, or a DICOM file that is damaged.
-        AmbiguousSelection: files of several studies.
-        ModelError, ConfigurationError: see `make_reader`.
-    """
-    return read_folder(path, out, partial(make_reader, settings, user_cache()))

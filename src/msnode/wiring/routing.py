@@ -8,18 +8,15 @@ from msnode.errors import ModelError
 from msnode.routing.file import read_rules
 from msnode.segment.bundle import find_bundle
 from msnode.series.select import SelectionRules
-from msnode.services.explain_routing import Defaults, explain_folder
+from msnode.services.explain_routing import Defaults
 from msnode.services.router import Router
 from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
-    from pathlib import Path
 
     from msnode.record.database import Database
     from msnode.routing.rules import Rule
-    from msnode.services.explain_routing import Explanation
     from msnode.settings import Settings
     from msnode.store import Store
 
@@ -70,18 +67,7 @@ def selection_rules(settings: Settings) -> SelectionRules:
     return SelectionRules(min_slices=settings.selection.min_slices, prefer=settings.selection.prefer)
 
 
-def explain_studies(
-    path: Path, settings: Settings, calling_aes: frozenset[str], at: datetime
-) -> tuple[Explanation, ...]:
-    """What would become of every study below `path`; see `explain_folder`.
-
-    Raises:
-        NotReadable: no DICOM file, or a DICOM file that is damaged.
-        ConfigurationError: see `check_routing`.
-    """
+def routing_defaults(settings: Settings) -> Defaults:
+    """What holds for a study where no rule says otherwise."""
     model = settings.model
-    destinations = tuple(each.name for each in settings.destinations)
-    return explain_folder(
-        path, check_routing(settings), selection_rules(settings),
-        Defaults(model.bundle, model.preset, destinations), calling_aes=calling_aes, at=at,
-    )  # fmt: skip
+    return Defaults(model.bundle, model.preset, tuple(each.name for each in settings.destinations))

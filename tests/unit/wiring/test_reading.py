@@ -1,6 +1,7 @@
 import gc
 import weakref
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,10 @@ from msnode.errors import BundleMissing
 from msnode.preprocess import recipes
 from msnode.reading import networks as opening
 from msnode.reading.networks import open_networks
+from msnode.reading.read_job import read_folder
 from msnode.settings import ModelSettings, NodeSettings, Settings, with_preset
 from msnode.wiring import reading
-from msnode.wiring.reading import make_reader, make_readers, read_study_folder
+from msnode.wiring.reading import make_reader, make_readers
 from support.dicom_files import flair_series
 
 
@@ -61,7 +63,7 @@ def read_with(folder, preset, tmp_path):
     model = ModelSettings(
         bundle=str(folder), preset=preset, device="cpu", threads=1, cache_dir=tmp_path / "cache"
     )
-    return read_study_folder(tmp_path / "in", out, Settings(model=model))
+    return read_folder(tmp_path / "in", out, partial(make_reader, Settings(model=model)))
 
 
 @pytest.mark.parametrize(("preset", "differ"), [("fast", False), ("standard", True), ("best", True)])

@@ -6,8 +6,9 @@ import pytest
 from pydicom import dcmread
 
 from msnode.errors import ConfigurationError
+from msnode.services.explain_routing import explain_folder
 from msnode.settings import Settings
-from msnode.wiring.routing import check_routing, explain_studies
+from msnode.wiring.routing import check_routing, routing_defaults, selection_rules
 from support.dicom_files import flair_series
 from support.heads import study_of
 from support.site_rules import RULES, settings_with
@@ -30,7 +31,11 @@ BUILT_IN = RULES.replace('"other"', '"msnode-flair2d"')
 
 
 def explained(folder, *aes, rules=BUILT_IN):
-    return explain_studies(folder / "in", settings_with(folder, rules), frozenset(aes), NOON)
+    settings = settings_with(folder, rules)
+    return explain_folder(
+        folder / "in", check_routing(settings), selection_rules(settings), routing_defaults(settings),
+        calling_aes=frozenset(aes), at=NOON,
+    )  # fmt: skip
 
 
 def test_a_folder_of_several_studies_is_explained_study_by_study(tmp_path):
