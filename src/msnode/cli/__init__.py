@@ -11,6 +11,7 @@ import msnode
 from msnode.cli.lazy import LazyGroup
 from msnode.cli.output import fail
 from msnode.errors import ConfigurationError, MsnodeError
+from msnode.process import forbid_core_dumps
 
 app = typer.Typer(
     name="msnode",
@@ -40,6 +41,7 @@ def _options(
 
 def main() -> None:
     """Entry point: reports every expected error as one line on stderr and an exit code."""
+    forbid_core_dumps()
     try:
         app()
     except ConfigurationError as error:

@@ -20,10 +20,10 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         print_json(values)
         return
     for section, content in values.items():
-        console.print(f"[{section}]", markup=False, style="bold")
+        console.print(f"[{section}]", style="bold")
         items = content.items() if isinstance(content, dict) else enumerate(content)
         for key, value in items:
-            console.print(f"  {key} = {value}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {key} = {value}", soft_wrap=True)
 
 
 def _without_password(url: str | None) -> str | None:

@@ -80,7 +80,7 @@ def _moment(text: str | None) -> datetime:
 
 
 def _print_explanation(each: Explanation) -> None:
-    console.print(f"study {each.study_instance_uid}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"study {each.study_instance_uid}", style="bold", soft_wrap=True)
     for missed in each.missed:
         _say(f"  rule {missed.rule!r} does not match: {missed.why}")
     _say(f"  rule {each.rule!r} matches" if each.rule else "  no rule matches: msnode.toml applies")
@@ -95,4 +95,4 @@ def _print_explanation(each: Explanation) -> None:
 
 
 def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)

@@ -50,7 +50,7 @@ def demo(
         def announce(step: str) -> None:
             bar.update(task, description=step)
             if bar.disable:  # not a terminal: print each step as a line
-                errors.print(step, highlight=False)
+                errors.print(step)
 
         outcome = run_demo(study, out, seed, announce)
     console.print(report.time_line(outcome))
@@ -62,7 +62,7 @@ def demo(
         console.print(report.found_alone(outcome.found))
     else:
         console.print(report.planted_and_found(outcome.comparison))
-        console.print(report.verdict(outcome.comparison), highlight=False)
+        console.print(report.verdict(outcome.comparison))
     _print_locations(outcome)
     if outcome.comparison is not None and outcome.comparison.share_found < ENOUGH:
         raise typer.Exit(1)
@@ -77,7 +77,7 @@ def _print_locations(outcome: Outcome) -> None:
     if outcome.objects:
         console.print(
             f"{len(outcome.objects)} objects retrieved from {outcome.pacs}: {outcome.objects[0].parent}",
-            highlight=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
     if outcome.picture:
-        console.print(f"overlay: {outcome.picture}", highlight=False, soft_wrap=True)
+        console.print(f"overlay: {outcome.picture}", soft_wrap=True)

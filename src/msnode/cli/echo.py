@@ -47,10 +47,10 @@ def echo(
             }
         )
     else:
-        console.print(f"{result.address}: answered in {result.elapsed_s * 1000:.0f} ms", highlight=False)
-        console.print(f"storage confirmation: {result.confirms_by or 'not offered'}", highlight=False)
+        console.print(f"{result.address}: answered in {result.elapsed_s * 1000:.0f} ms")
+        console.print(f"storage confirmation: {result.confirms_by or 'not offered'}")
         if result.advice:
-            console.print(result.advice, highlight=False, soft_wrap=True)
+            console.print(result.advice, soft_wrap=True)
     if not well:
         problems = [f"{context}: {reason}" for context, reason in refusals.items()]
         if result.status != 0:

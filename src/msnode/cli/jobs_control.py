@@ -40,7 +40,7 @@ def retry(
         return
     for job in tried:
         _say(job, as_json=False)
-    console.print(f"{len(tried)} jobs retried", highlight=False)
+    console.print(f"{len(tried)} jobs retried")
 
 
 def hurry(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -59,4 +59,4 @@ def _say(job: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(job))
     else:
-        console.print(f"job {job.id} is {job.state}: {job.reason}", highlight=False, soft_wrap=True)
+        console.print(f"job {job.id} is {job.state}: {job.reason}", soft_wrap=True)

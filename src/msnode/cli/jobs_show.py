@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from rich.text import Text
 
 from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JobId, JsonOption, print_json
@@ -62,21 +61,18 @@ def _print_details(details: JobDetails) -> None:
     for each in details.series:
         series.add_row(
             each.series_instance_uid, each.modality, str(each.instance_count),
-            Text(reasons.get(each.series_instance_uid, "")),
+            reasons.get(each.series_instance_uid, ""),
         )  # fmt: skip
     console.print(series)
     console.print(_deliveries(details))
     steps = Table("at (UTC)", "state", "reason", box=None)
     for step in details.transitions:
-        steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, Text(step.reason))
+        steps.add_row(f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], step.state, step.reason)
     console.print(steps)
 
 
 def _deliveries(details: JobDetails) -> Table:
-    """One row for all objects of one kind in the same state at a destination: an overlay has many images.
-
-    Notes are `Text` because a peer's message may contain brackets, which a table would take for markup.
-    """
+    """One row for all objects of one kind in the same state at a destination: an overlay has many images."""
     table = Table(
         "destination", "objects", "state", "attempts", "status", "next attempt (UTC)", "note", box=None
     )
@@ -89,12 +85,12 @@ def _deliveries(details: JobDetails) -> Table:
         for owed in details.deliveries
     )  # fmt: skip
     for (destination, kind, *rest), count in alike.items():
-        table.add_row(destination, f"{count} {kind}", *map(Text, rest))
+        table.add_row(destination, f"{count} {kind}", *rest)
     return table
 
 
 def _lines(title: str, values: dict[str, Any]) -> None:
-    console.print(title, style="bold", highlight=False)
+    console.print(title, style="bold")
     for name, value in values.items():
         if value is not None:
-            console.print(f"  {name}: {value}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {name}: {value}", soft_wrap=True)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from msnode.domain.text import printable
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -22,11 +24,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    """Print one JSON document on stdout, in ASCII: a terminal obeys no part of it."""
+    typer.echo(json.dumps(value, indent=2, default=str))
 
 
 def fail(message: str, *, code: int) -> int:
     """Print an error as one line on stderr and return the exit code."""
-    typer.echo(f"msnode: {' '.join(message.split())}", err=True)
+    typer.echo(printable(f"msnode: {' '.join(message.split())}"), err=True)
     return code

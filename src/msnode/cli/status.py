@@ -31,8 +31,8 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(state, str(count))
         console.print(table)
         if found.oldest_waiting_s is not None:
-            console.print(f"longest wait to be read: {found.oldest_waiting_s:.0f} s", highlight=False)
+            console.print(f"longest wait to be read: {found.oldest_waiting_s:.0f} s")
         for alarm in found.alarms:
-            console.print(alarm, markup=False, highlight=False, soft_wrap=True, style="bold")
+            console.print(alarm, soft_wrap=True, style="bold")
     if found.alarms:
         raise typer.Exit(1)

@@ -90,6 +90,5 @@ def _report(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
         marked = f", {unsure} with low confidence" if unsure else ""
         console.print(
             f"{result['lesion_count']} lesions{marked}, {volume:.2f} ml; "
-            f"{len(result['outputs'])} objects in {out}",
-            highlight=False, soft_wrap=True,
+            f"{len(result['outputs'])} objects in {out}", soft_wrap=True,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from msnode.demo.found import COUNTED_MM, ENOUGH
 
@@ -75,12 +76,12 @@ def planted_and_found(comparison: Comparison) -> Table:
             _at(planted.centroid_lps_mm),
             f"{planted.diameter_mm:.1f}",
             f"{planted.volume_mm3:.0f}",
-            f"[green]lesion {numbers}[/green]" if match.found else "[red]missed[/red]",
+            Text(f"lesion {numbers}", "green") if match.found else Text("missed", "red"),
             _volume(match.found) if match.found else "",
         )
     for one in comparison.extra:
         where = _at(one.centroid_lps_mm)
-        table.add_row("[yellow]nothing[/yellow]", where, "", "", f"lesion {one.number}", _volume([one]))
+        table.add_row(Text("nothing", "yellow"), where, "", "", f"lesion {one.number}", _volume([one]))
     return table
 
 

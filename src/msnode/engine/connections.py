@@ -5,8 +5,10 @@ SQLite serves a node on one machine; any number of machines may share a PostgreS
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,7 @@ _POSTGRESQL_TEMPORARY_CLASSES = ("08", "40", "53", "57", "58")
 # Read-only transaction (a former primary), idle-in-transaction timeout, lock not available
 _POSTGRESQL_TEMPORARY = {"25006", "25P03", "55P03"}
 _READ_ONLY = "25006"
+_PRIVATE = 0o600
 _INVALID_VALUE = "22"
 
 
@@ -140,6 +143,7 @@ def open_engine(url: sa.URL, *, kept: int, at_most: int) -> sa.Engine:
         pool_pre_ping=url.get_backend_name() != "sqlite",
     )
     if url.get_backend_name() == "sqlite":
+        sa.event.listen(engine, "do_connect", partial(_keep_private, Path(str(url.database))))
         sa.event.listen(engine, "connect", _prepare_sqlite)
     else:
         sa.event.listen(engine, "handle_error", _disconnect_read_only_server)
@@ -194,6 +198,19 @@ def _disconnect_read_only_server(context: Any) -> None:
     """Close the connection to a server that has become read-only: after a failover another one is primary."""
     if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
         context.is_disconnect = True
+
+
+def _keep_private(path: Path, *_connect_arguments: object) -> None:
+    """Give the database to this user alone, whatever the umask; SQLite gives its log and index the same mode.
+
+    The file is never opened here once it exists: closing it would drop the locks of this process on it.
+    """
+    with suppress(OSError):  # it exists, or cannot be made: then the database says so
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE))
+    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with suppress(OSError):  # it does not exist, or belongs to another user
+            if each.stat().st_mode & 0o777 != _PRIVATE:
+                each.chmod(_PRIVATE)
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from msnode.errors import MsnodeError, ProcessDied, ProcessKilled, ReadingFailed, error_named
+from msnode.process import forbid_core_dumps, keep_libraries_off_stderr
 from msnode.reading.summary import ReadingSummary
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def _child(pipe: Connection, make_reader: Callable[[], ReadJob]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     with contextlib.suppress(OSError):  # where memory runs out, the kernel is to take this process first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    forbid_core_dumps()
+    keep_libraries_off_stderr()
     parent = os.getppid()
     read: ReadJob | None = None
     with contextlib.suppress(MsnodeError):  # said again, to the one who asks, at the first job

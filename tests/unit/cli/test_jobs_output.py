@@ -1,8 +1,7 @@
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from rich.console import Console
-
+from msnode.cli.console import SafeConsole
 from msnode.cli.jobs_show import _deliveries
 from msnode.record.delivery import DeliveryState
 
@@ -17,7 +16,8 @@ def test_what_a_peer_says_is_shown_as_it_is():
         next_try_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         note="full [/bold] [red]",
     )
-    console = Console(width=200)
+    console = SafeConsole()
+    console.width = 200
     with console.capture() as captured:
         console.print(_deliveries(SimpleNamespace(deliveries=[owed, owed])))
     assert "2 overlay" in captured.get()

@@ -47,7 +47,8 @@ def config(tmp_path):
 def test_help_and_version_import_no_command(arguments):
     modules = imported(*arguments)
     assert {m for m in modules if m.startswith("msnode.")} == {
-        "msnode.cli", "msnode.cli.lazy", "msnode.cli.output", "msnode.errors",
+        "msnode.cli", "msnode.cli.lazy", "msnode.cli.output", "msnode.domain", "msnode.domain.text",
+        "msnode.errors", "msnode.process",
     }  # fmt: skip
     # Typer checks the arguments of a group with pydantic
     assert modules & _HEAVY <= (set() if len(arguments) == 1 else {"pydantic"})

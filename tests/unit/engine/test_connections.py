@@ -1,3 +1,4 @@
+import os
 import traceback
 from types import SimpleNamespace
 
@@ -222,3 +223,24 @@ def test_password_reaches_no_message(postgres):
     with psycopg.connect(postgres.admin_url) as connection:
         seen = connection.execute("SELECT string_agg(query, ' ') FROM pg_stat_activity").fetchone()
     assert "hunter2" not in str(seen)
+
+
+def test_a_database_belongs_to_its_user_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        path = tmp_path / "m.db"
+        engine = connections.open_engine(connections.checked(f"sqlite:///{path}"), kept=1, at_most=1)
+        with engine.begin() as tx:
+            tx.exec_driver_sql("PRAGMA journal_mode=WAL")
+            tx.exec_driver_sql("CREATE TABLE t (x)")
+        with engine.begin() as tx:
+            tx.exec_driver_sql("INSERT INTO t VALUES (1)")
+            modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"m.db": 0o600, "m.db-wal": 0o600, "m.db-shm": 0o600}
+    engine.dispose()
+    path.chmod(0o644)  # as an older version left it
+    with engine.begin():
+        assert path.stat().st_mode & 0o777 == 0o600
+    engine.dispose()
