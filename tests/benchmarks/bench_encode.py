@@ -56,8 +56,8 @@ def run() -> str:
     columns = [(case, version) for case in range(len(_CASES)) for version in found]
     lines = [
         (
-            f"Slices of {_SIDE} x {_SIDE}; lesion map to bytes of the files; CPU seconds (median "
-            f"of {_RUNS} in one process, which has written each once before) and MB."
+            f"Slices of {_SIDE} x {_SIDE}; from the lesion map to the bytes of the files. CPU seconds, the "
+            f"median of {_RUNS} in one process that has written each once before, and MB."
         ),
         "",
         "| objects | " + " | ".join(_CASES[case].name + version for case, version in columns) + " |",

@@ -171,14 +171,14 @@ def test_dcmtk_reads_a_note(objects):
     assert references == len(objects["classic 50"])
 
 
-def without_source_series(path: Path, broken: Path) -> Path:
+def without(code: str, path: Path, broken: Path) -> Path:
     """A copy in which one lesion's group lacks an item that its template demands."""
     ds = dcmread(path)
     (measurements,) = [c for c in ds.ContentSequence if name_of(c) == "126010"]
-    (group,) = [
+    group = next(
         g for g in measurements.ContentSequence if "121191" in map(name_of, g.get("ContentSequence", []))
-    ]
-    group.ContentSequence = [c for c in group.ContentSequence if name_of(c) != "121232"]
+    )
+    group.ContentSequence = [c for c in group.ContentSequence if name_of(c) != code]
     ds.save_as(broken)
     return broken
 
@@ -192,7 +192,9 @@ def test_pixelmed_finds_nothing_in_reports_and_faults_in_a_broken_one(objects, t
     in_every_class = [case for case in READ if not case.endswith("300")]  # these take seconds each
     for case in (*in_every_class, "limited 1", "rejection"):
         chosen += [the(kind, objects[case]) for kind in REPORT_KINDS if kind != "sr"]
-    broken = without_source_series(the("sr", objects["enhanced 1"]), tmp_path / "broken.dcm")
-    complaints = pixelmed_complaints([*chosen, broken])
-    assert complaints.pop(broken)
+    report = the("sr", objects["enhanced 50"])
+    broken = [without(code, report, tmp_path / f"{code}.dcm") for code in ("121232", "121191")]
+    complaints = pixelmed_complaints([*chosen, *broken])
+    for path in broken:
+        assert complaints.pop(path)
     assert complaints == {path: [] for path in chosen}

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
 from msnode.dicom.uids import EQUIPMENT
@@ -20,11 +20,12 @@ from msnode.domain.provenance import Output
 from msnode.encode import codes
 from msnode.encode.codes import concept
 from msnode.encode.normalise import tolerant_values
-from msnode.encode.planes import plane_of
 from msnode.encode.provenance import inherit_lossy_compression, reference, stamp
 from msnode.encode.stand_ins import planes_of_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from msnode.domain.imaging import SourceVolume
@@ -95,8 +96,9 @@ def segmentation(
     """
     kind = content.kind
     with tolerant_values():
+        planes = planes_of_source(source, identity)
         ds = Segmentation(
-            source_images=planes_of_source(source, identity),
+            source_images=planes,
             pixel_array=content.pixels,
             segmentation_type=content.form,
             segment_descriptions=_described(content.segments, model),
@@ -114,7 +116,7 @@ def segmentation(
             specific_character_set="ISO_IR 192",
         )
         _derive_dimension_uid(ds, identity)
-        _reference_source(ds, source)
+        _reference_source(ds, source, planes)
         inherit_lossy_compression(ds, source)
         stamp(ds, kind, identity)
         _pad_with_zero(ds)
@@ -158,20 +160,23 @@ def _derive_dimension_uid(ds: Segmentation, identity: ResultIdentity) -> None:
         item.DimensionOrganizationUID = uid
 
 
-def _reference_source(ds: Segmentation, source: SourceVolume) -> None:
-    """Name each source instance once, with its class, and in each frame the source frame that it lies on."""
+def _reference_source(ds: Segmentation, source: SourceVolume, planes: Sequence[Dataset]) -> None:
+    """Reference the source instead of its stand-ins: each instance at the root, each plane in its frames."""
     instances = {frame.instance.sop_instance_uid: frame.instance for frame in source.frames}
-    items = {str(item.ReferencedSOPInstanceUID): item for item in ds.SourceImageSequence}
-    for uid, item in items.items():
-        item.ReferencedSOPClassUID = instances[uid].sop_class_uid
-    ds.SourceImageSequence = list(items.values())
-    ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence = list(items.values())
-    positions = np.array([plane_of(frame).position for frame in source.frames])
+    items = [_instance(uid, instance.sop_class_uid) for uid, instance in instances.items()]
+    ds.SourceImageSequence = items
+    ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence = items
+    of_plane = {plane.SOPInstanceUID: frame for plane, frame in zip(planes, source.frames, strict=True)}
     for group in ds.PerFrameFunctionalGroupsSequence:
-        position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
-        nearest = int(np.linalg.norm(positions - position, axis=1).argmin())
         (image,) = group.DerivationImageSequence[0].SourceImageSequence
-        image.update(reference(source.frames[nearest]))
+        if image.ReferencedSOPInstanceUID in of_plane:  # frames on one plane share the item
+            image.update(reference(of_plane[image.ReferencedSOPInstanceUID]))
+
+
+def _instance(uid: str, sop_class_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, uid
+    return item
 
 
 def _pad_with_zero(ds: Segmentation) -> None:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from msnode.dicom.uids import derive_uid
 from msnode.encode.planes import plane_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def stand_in(study_uid: str, series_uid: str, sop_class_uid: str, sop_instance_u
 
 
 def planes_of_source(source: SourceVolume, identity: ResultIdentity) -> list[Dataset]:
-    """Each slice of the source as a single-frame MR image (PS3.3 A.4), in slice order.
+    """Each slice of the source as a single-frame MR image (PS3.3 A.4) with a UID of its own, in slice order.
 
     Frames of Enhanced sources become single-frame images too: highdicom accepts only one multi-frame
     instance, and only with all of its frames. All slices get the orientation of the first, because a
@@ -46,12 +47,10 @@ def planes_of_source(source: SourceVolume, identity: ResultIdentity) -> list[Dat
     header, (between_slices, _, _) = identity.header.dataset, source.volume.grid.spacing
     first = plane_of(source.frames[0])
     planes = []
-    for frame in source.frames:
+    for k, frame in enumerate(source.frames):
         plane = plane_of(frame)
-        ds = stand_in(
-            str(header.StudyInstanceUID), source.series.series_instance_uid,
-            MRImageStorage, frame.instance.sop_instance_uid,
-        )  # fmt: skip
+        uid = derive_uid("stand-in", str(k))
+        ds = stand_in(str(header.StudyInstanceUID), source.series.series_instance_uid, MRImageStorage, uid)
         ds.Rows, ds.Columns = source.volume.grid.shape[1:]
         ds.FrameOfReferenceUID = header.FrameOfReferenceUID
         ds.ImagePositionPatient = [format_number_as_ds(v) for v in plane.position]

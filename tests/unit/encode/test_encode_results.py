@@ -185,7 +185,7 @@ def test_bytes_do_not_depend_on_clock_or_chance(tmp_path, monkeypatch):
     assert all_bytes(paths) == first
 
 
-def test_bytes_do_not_depend_on_process_or_time_zone(tmp_path):
+def test_bytes_do_not_depend_on_process_or_environment(tmp_path):
     paths = flair_series(tmp_path / "in", **SMALL)
     program = (
         "import hashlib, sys, pathlib\n"
@@ -196,6 +196,7 @@ def test_bytes_do_not_depend_on_process_or_time_zone(tmp_path):
     environment = os.environ | {
         "TZ": "Asia/Tokyo",
         "PYTHONHASHSEED": "77",
+        "SOURCE_DATE_EPOCH": "1234567890",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tests/unit/encode")]),
     }
     command = [sys.executable, "-c", program, *map(str, paths)]
