@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from msnode.dicom.character_sets import storable
 from msnode.record.database import lock
 from msnode.record.schema import audit
 
@@ -40,7 +41,7 @@ def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fac
     lock(tx, "audit")
     latest = sa.select(audit.c.sha256).order_by(audit.c.id.desc()).limit(1)
     previous = tx.execute(latest).scalar() or _GENESIS
-    text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
+    text = storable(json.dumps(dict(facts), sort_keys=True, ensure_ascii=False))
     digest = _chain(previous, at, event, text)
     tx.execute(audit.insert().values(at=at, event=event, facts=text, sha256=digest))
 

@@ -367,3 +367,17 @@ def test_one_instance_under_two_studies_at_once_is_recorded_once(record):
     (row,) = (r for r in rows(record, schema.instance) if r.sop_instance_uid == "1.2.3.1")
     assert sorted(map(len, answers)) == [0, 1]
     assert {"1.2.3.1": row.digest} in answers
+
+
+def test_text_that_no_database_takes_is_recorded_as_it_can_be(record):
+    """Both databases refuse lone surrogates, and PostgreSQL a NUL."""
+    record.open()
+    record.add(patient_key=("HOSP\0ITAL", "47\ud80011"), modality="M\0R")
+    with record.database.read() as tx:
+        assert tx.execute(sa.select(schema.patient.c.issuer, schema.patient.c.patient_id)).all() == [
+            ("HOSPITAL", "47?11")
+        ]
+    with record.database.write() as tx:
+        audit.append(tx, "test", at=record.at(), facts={"what": "A\ud800"})
+    with record.database.read() as tx:
+        assert audit.verify(tx) is None
