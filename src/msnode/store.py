@@ -3,6 +3,7 @@
 Layout below the root:
 
     blobs/ab/abcdef….dcm     one received instance; the name is the SHA-256 of its bytes
+    quarantine/abcdef….dcm   a blob that was set aside: a person looks at it, and removes it
     sets/<key>/…             one result set, committed as a whole
     tmp/                     files that are being written; swept at start
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _KEY = re.compile(r"[a-z0-9-]{1,80}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_QUARANTINE = "quarantine"
 _BLOB_FOLDERS = [f"{number:02x}" for number in range(256)]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _PERMANENT = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ELOOP} | {
@@ -57,6 +59,11 @@ def _write_all(handle: int, parts: Iterable[bytes]) -> None:
             written -= len(left.pop(0))
         if left:
             left[0] = left[0][written:]
+
+
+def quarantined(root: Path) -> tuple[str, ...]:
+    """Names of the blobs that were set aside, as recorded, in the store at `root`; it need not exist."""
+    return tuple(sorted(path.stem for path in (root / _QUARANTINE).glob("*.dcm")))
 
 
 class Blob:
@@ -92,7 +99,7 @@ class Store:
             raise _unusable(root, error) from error
 
     def _make_folders(self) -> None:
-        for folder in ("blobs", "sets", "tmp"):
+        for folder in ("blobs", "sets", "tmp", _QUARANTINE):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         blobs = self.root / "blobs"
         # All at once: a folder created for an instance would need a sync of its own before the answer.
@@ -187,6 +194,21 @@ class Store:
             self.blob_path(digest).unlink(missing_ok=True)
         except OSError as error:
             raise OutOfResources(f"cannot remove a blob: {error.strerror}") from error
+
+    def set_aside(self, digest: str) -> None:
+        """Move a blob into the quarantine folder, durably; does nothing where it does not exist.
+
+        Raises:
+            OutOfResources: the file system cannot move it.
+        """
+        path = self.blob_path(digest)
+        try:
+            with suppress(FileNotFoundError):
+                path.replace(self.root / _QUARANTINE / path.name)
+            self._sync_directory(self.root / _QUARANTINE)
+            self._sync_directory(path.parent)
+        except OSError as error:
+            raise OutOfResources(f"cannot set a blob aside: {error.strerror}") from error
 
     @contextmanager
     def new_set(self, key: str) -> Iterator[Path]:
