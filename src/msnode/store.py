@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msnode.errors import ConfigurationError, OutOfResources
+from msnode.errors import ConfigurationError, OutOfResources, StoredBytesChanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,6 +59,22 @@ def _write_all(handle: int, parts: Iterable[bytes]) -> None:
             written -= len(left.pop(0))
         if left:
             left[0] = left[0][written:]
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Compare the bytes of a file with their recorded SHA-256 (64 hex digits).
+
+    Raises:
+        StoredBytesChanged: they are others.
+        OutOfResources: the file is missing, or cannot be read now.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise StoredBytesChanged(f"{path.parent.name}/{path.name} has SHA-256 {found}, recorded is {sha256}")
 
 
 def quarantined(root: Path) -> tuple[str, ...]:
@@ -113,7 +129,8 @@ class Store:
     def put(self, blob: Blob) -> None:
         """Write bytes durably: when this returns, file and name survive a power cut.
 
-        Bytes that are present are not written again; their time of writing is updated (see `blobs`).
+        Bytes that are present are not written again; their time of writing is updated (see `blobs`). A blob
+        that has changed is set aside, and it is written anew.
 
         Raises:
             OutOfResources: the bytes cannot be written, for example because the disk is full.
@@ -123,7 +140,8 @@ class Store:
             try:
                 os.utime(path)
                 os.utime(path.parent)
-            except FileNotFoundError:
+                self.checked_blob(blob.digest)
+            except (FileNotFoundError, OutOfResources, StoredBytesChanged):
                 self._write(path, blob.parts)
             # Also where the file existed: its writer may have been killed before this sync.
             self._sync_directory(path.parent)
@@ -194,6 +212,21 @@ class Store:
             self.blob_path(digest).unlink(missing_ok=True)
         except OSError as error:
             raise OutOfResources(f"cannot remove a blob: {error.strerror}") from error
+
+    def checked_blob(self, digest: str) -> Path:
+        """Path of a blob whose bytes are those that were recorded; one that has changed is set aside.
+
+        Raises:
+            StoredBytesChanged: it has changed.
+            OutOfResources: it is missing, or cannot be read or moved now.
+        """
+        path = self.blob_path(digest)
+        try:
+            check_digest(path, digest)
+        except StoredBytesChanged:
+            self.set_aside(digest)
+            raise
+        return path
 
     def set_aside(self, digest: str) -> None:
         """Move a blob into the quarantine folder, durably; does nothing where it does not exist.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from msnode.errors import StoredBytesChanged
     from msnode.record.database import Transaction
 
 Fact = str | int | float | bool | None
@@ -44,6 +45,11 @@ def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fac
     text = storable(json.dumps(dict(facts), sort_keys=True, ensure_ascii=False))
     digest = _chain(previous, at, event, text)
     tx.execute(audit.insert().values(at=at, event=event, facts=text, sha256=digest))
+
+
+def stored_bytes_changed(tx: Transaction, error: StoredBytesChanged, *, at: datetime, **facts: Fact) -> None:
+    """Add the line for bytes in the store that are not those that were recorded."""
+    append(tx, "stored_bytes_changed", at=at, facts={"error": str(error), **facts})
 
 
 def verify(tx: Transaction) -> int | None:

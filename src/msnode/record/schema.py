@@ -199,6 +199,8 @@ job = sa.Table(
     sa.Column("runtime", StorableText),
     sa.Column("settings_digest", _DIGEST),
     sa.Column("result_set", StorableString(80)),
+    # SHA-256 of the set's result.json, which names those of its other files.
+    sa.Column("result_sha256", _DIGEST),
     sa.Column("lesion_count", sa.Integer),
     sa.Column("lesion_volume_mm3", sa.Double),
     sa.Column("timings_s", sa.JSON, nullable=False),
