@@ -252,6 +252,7 @@ delivery = sa.Table(
     sa.Column("answers", sa.Integer, nullable=False, server_default="0"),
     sa.Column("verify", _WORD, nullable=False, server_default="none"),
     sa.Column("verifications", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("denials", sa.Integer, nullable=False, server_default="0"),
     sa.Column("status", sa.Integer),
     sa.Column("note", StorableText, nullable=False),
     sa.Column("next_try_at", UtcDateTime),
