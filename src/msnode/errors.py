@@ -19,6 +19,7 @@
     │  ├─ ProcessDied
     │  └─ ProcessKilled
     ├─ DeliveryRefused         final for that destination
+    ├─ StoredBytesChanged      needs a person: bytes in the store are not those that were recorded
     ├─ ReadingFailed           an exception that nothing foresaw, while a study was read
     └─ InvalidTransition       a bug
 
@@ -106,6 +107,10 @@ class InvalidTransition(MsnodeError):
     """A job was asked to change into a state that its present state does not lead to: a bug."""
 
 
+class StoredBytesChanged(MsnodeError):
+    """Bytes in the store do not have the SHA-256 under which they were recorded."""
+
+
 class ReadingFailed(MsnodeError):
     """An exception that nothing foresaw; the message is its type and traceback, without values."""
 
@@ -116,7 +121,7 @@ _BY_NAME = {
         ConfigurationError, Rejected, NotReadable, NoEligibleSeries, AmbiguousSelection, NotAVolume,
         OutsideModelScope, ModelError, BundleMissing, BundleCorrupt, RecipeMismatch, Transient,
         PeerUnreachable, AssociationRejected, OutOfResources, ProcessDied, ProcessKilled,
-        DeliveryRefused, InvalidTransition, ReadingFailed,
+        DeliveryRefused, InvalidTransition, ReadingFailed, StoredBytesChanged,
     )
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 Layout below the root:
 
     blobs/ab/abcdef….dcm     one received instance; the name is the SHA-256 of its bytes
+    quarantine/abcdef….dcm   a blob that was set aside: a person looks at it, and removes it
     sets/<key>/…             one result set, committed as a whole
     tmp/                     files that are being written; swept at start
 
@@ -25,13 +26,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msnode.errors import ConfigurationError, OutOfResources
+from msnode.errors import ConfigurationError, OutOfResources, StoredBytesChanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _KEY = re.compile(r"[a-z0-9-]{1,80}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_QUARANTINE = "quarantine"
 _BLOB_FOLDERS = [f"{number:02x}" for number in range(256)]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _PERMANENT = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ELOOP} | {
@@ -57,6 +59,27 @@ def _write_all(handle: int, parts: Iterable[bytes]) -> None:
             written -= len(left.pop(0))
         if left:
             left[0] = left[0][written:]
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Compare the bytes of a file with their recorded SHA-256 (64 hex digits).
+
+    Raises:
+        StoredBytesChanged: they are others.
+        OutOfResources: the file is missing, or cannot be read now.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OutOfResources(f"{path.name} cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise StoredBytesChanged(f"{path.parent.name}/{path.name} has SHA-256 {found}, recorded is {sha256}")
+
+
+def quarantined(root: Path) -> tuple[str, ...]:
+    """Names of the blobs that were set aside, as recorded, in the store at `root`; it need not exist."""
+    return tuple(sorted(path.stem for path in (root / _QUARANTINE).glob("*.dcm")))
 
 
 class Blob:
@@ -92,7 +115,7 @@ class Store:
             raise _unusable(root, error) from error
 
     def _make_folders(self) -> None:
-        for folder in ("blobs", "sets", "tmp"):
+        for folder in ("blobs", "sets", "tmp", _QUARANTINE):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         blobs = self.root / "blobs"
         # All at once: a folder created for an instance would need a sync of its own before the answer.
@@ -106,7 +129,8 @@ class Store:
     def put(self, blob: Blob) -> None:
         """Write bytes durably: when this returns, file and name survive a power cut.
 
-        Bytes that are present are not written again; their time of writing is updated (see `blobs`).
+        Bytes that are present are not written again; their time of writing is updated (see `blobs`). A blob
+        that has changed is set aside, and it is written anew.
 
         Raises:
             OutOfResources: the bytes cannot be written, for example because the disk is full.
@@ -116,7 +140,8 @@ class Store:
             try:
                 os.utime(path)
                 os.utime(path.parent)
-            except FileNotFoundError:
+                self.checked_blob(blob.digest)
+            except (FileNotFoundError, OutOfResources, StoredBytesChanged):
                 self._write(path, blob.parts)
             # Also where the file existed: its writer may have been killed before this sync.
             self._sync_directory(path.parent)
@@ -187,6 +212,36 @@ class Store:
             self.blob_path(digest).unlink(missing_ok=True)
         except OSError as error:
             raise OutOfResources(f"cannot remove a blob: {error.strerror}") from error
+
+    def checked_blob(self, digest: str) -> Path:
+        """Path of a blob whose bytes are those that were recorded; one that has changed is set aside.
+
+        Raises:
+            StoredBytesChanged: it has changed.
+            OutOfResources: it is missing, or cannot be read or moved now.
+        """
+        path = self.blob_path(digest)
+        try:
+            check_digest(path, digest)
+        except StoredBytesChanged:
+            self.set_aside(digest)
+            raise
+        return path
+
+    def set_aside(self, digest: str) -> None:
+        """Move a blob into the quarantine folder, durably; does nothing where it does not exist.
+
+        Raises:
+            OutOfResources: the file system cannot move it.
+        """
+        path = self.blob_path(digest)
+        try:
+            with suppress(FileNotFoundError):
+                path.replace(self.root / _QUARANTINE / path.name)
+            self._sync_directory(self.root / _QUARANTINE)
+            self._sync_directory(path.parent)
+        except OSError as error:
+            raise OutOfResources(f"cannot set a blob aside: {error.strerror}") from error
 
     @contextmanager
     def new_set(self, key: str) -> Iterator[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from msnode.errors import ConfigurationError, OutOfResources
-from msnode.store import Blob, Store
+from msnode.errors import ConfigurationError, OutOfResources, StoredBytesChanged
+from msnode.store import Blob, Store, quarantined
 from support.disks import small_disk
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -287,3 +287,24 @@ def test_a_folder_that_cannot_be_used_is_a_mistake_or_passes(tmp_path, monkeypat
     monkeypatch.setattr(Path, "mkdir", fails) if when == "opened" else monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(kind, match=f"data_dir: .*store cannot be used: {os.strerror(number)}"):
         Store(tmp_path / "store") if when == "opened" else store.self_test()
+
+
+def test_a_blob_that_has_changed_is_set_aside_and_written_anew(store):
+    blob = Blob(b"as it came")
+    store.put(blob)
+    path = store.blob_path(blob.digest)
+    assert store.checked_blob(blob.digest) == path
+    path.write_bytes(b"as it cane")
+    with pytest.raises(StoredBytesChanged, match=blob.digest):
+        store.checked_blob(blob.digest)
+    assert (store.has_blob(blob.digest), quarantined(store.root)) == (False, (blob.digest,))
+    with pytest.raises(OutOfResources):
+        store.checked_blob(blob.digest)
+    path.write_bytes(b"as it cane")
+    store.put(blob)
+    assert store.checked_blob(blob.digest).read_bytes() == b"as it came"
+
+
+def test_to_set_aside_what_is_not_there_does_nothing(store, tmp_path):
+    store.set_aside("ab" * 32)
+    assert quarantined(store.root) == quarantined(tmp_path / "no store") == ()

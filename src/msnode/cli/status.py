@@ -13,6 +13,7 @@ from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.record.database import Database
 from msnode.record.overview import overview
 from msnode.settings import load_settings
+from msnode.store import quarantined
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -22,7 +23,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     settings = load_settings(config)
     with Database.open_existing(settings.database_url).read() as tx:
-        found = overview(tx, now=datetime.now(UTC), alarm_after_s=settings.priority.alarm_after_s)
+        found = overview(
+            tx, now=datetime.now(UTC), alarm_after_s=settings.priority.alarm_after_s,
+            set_aside=quarantined(settings.node.data_dir / "store"),
+        )  # fmt: skip
     if as_json:
         print_json(asdict(found))
     else:

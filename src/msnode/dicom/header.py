@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as ItemSequence
 from pydicom.tag import Tag
 
 from msnode.dicom import library_settings
+from msnode.dicom.character_sets import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,16 +88,16 @@ def value(dataset: Dataset | None, attribute: str | BaseTag) -> object | None:
 
 
 def texts(dataset: Dataset | None, attribute: str | BaseTag) -> tuple[str, ...]:
-    """Each value of an attribute as text, without NUL, which databases do not take; () if there is none."""
+    """Each value of an attribute as text that can be stored (see `storable`); () if there is none."""
     found = value(dataset, attribute)
     if found is None:
         return ()
     several = found if isinstance(found, MultiValue) else [found]
-    return tuple(str(each).replace("\0", "") for each in several if each is not None)
+    return tuple(storable(str(each)) for each in several if each is not None)
 
 
 def text(dataset: Dataset | None, attribute: str | BaseTag) -> str:
-    """An attribute as text without NUL, several values joined by a backslash; empty if there is none."""
+    """An attribute as text, several values joined by a backslash; empty if there is none."""
     return "\\".join(texts(dataset, attribute))
 
 

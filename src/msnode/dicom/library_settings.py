@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import warnings
 
+import pydicom.charset
 import pydicom.config
+
+from msnode.dicom.character_sets import CODEC_OF_TERM, CodecOfAnyTerm
 
 
 def configure_pydicom() -> None:
     """Apply the settings for reading DICOM files and data sets."""
     # pydicom's warnings quote the offending value, which may be a name or a birth date.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    # By default pydicom takes an unknown Specific Character Set for the name of any Python codec.
+    pydicom.charset.python_encoding = CodecOfAnyTerm(CODEC_OF_TERM)
     # A truncated data set is an error. By default pydicom returns the part that it has read and warns.
     warnings.filterwarnings("error", message="End of file reached", category=UserWarning)
 

@@ -24,7 +24,8 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import DA, DT, TM
 
-from msnode.dicom.header import MALFORMED, patient_key
+from msnode.dicom.character_sets import declares_nothing, storable, undefined_terms
+from msnode.dicom.header import MALFORMED, patient_key, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +104,7 @@ _PATTERNS = {
     "IS": re.compile(r"([+-]?\d{1,11})?"),
     "DS": re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?"),
 }
-_NOTHING_DECLARED = {"", "ISO_IR 6", "ISO 2022 IR 6"}
-"""First values of Specific Character Set under which text is ASCII, and any other byte means nothing."""
+_CHARACTER_SET = "Specific Character Set (0008,0005)"
 _CHINESE_ESCAPE = "\x1b$)A"
 """Of ISO 2022 IR 58: pydicom leaves it in the text."""
 _CLOCK_TYPES = {"DA": DA, "TM": TM, "DT": DT}
@@ -177,17 +177,14 @@ def normalise(header: Dataset) -> NormalisedHeader:
                 clean.add(DataElement(tag, dictionary_VR(tag), None))
                 if tag not in header:
                     defects.append(f"{_name(tag)} is missing: written empty")
-        undeclared = _declared_first(header) in _NOTHING_DECLARED
-        if _mend(clean, undeclared=undeclared):
-            defects.append("text beyond Specific Character Set (0008,0005): read as UTF-8")
+        declared = texts(header, "SpecificCharacterSet")
+        if undefined_terms(declared):
+            defects.append(f"{_CHARACTER_SET} is not a defined term")
+        if _mend(clean, undeclared=declares_nothing(declared)):
+            defects.append(f"text beyond {_CHARACTER_SET}: read as UTF-8")
     if any("decode" in str(w.message) or "encoding" in str(w.message) for w in caught):
-        defects.append("text does not fit the declared Specific Character Set (0008,0005): decoded in part")
+        defects.append(f"text does not fit the declared {_CHARACTER_SET}: decoded in part")
     return NormalisedHeader(dataset=clean, defects=tuple(defects))
-
-
-def _declared_first(header: Dataset) -> str:
-    declared = header.get("SpecificCharacterSet") or ""
-    return str(declared if isinstance(declared, str) else next(iter(declared), "") or "")
 
 
 def _mend(clean: Dataset, *, undeclared: bool) -> bool:
@@ -204,11 +201,11 @@ def _mend(clean: Dataset, *, undeclared: bool) -> bool:
         if element.VR not in _TEXT_VRS or not element.value:
             continue
         many = isinstance(element.value, MultiValue)
-        texts = [str(v) for v in (element.value if many else [element.value])]
-        better = [_as_utf8(text) for text in texts] if undeclared else texts
-        found = found or better != texts
+        given = [str(v) for v in (element.value if many else [element.value])]
+        better = [_as_utf8(text) for text in given] if undeclared else given
+        found = found or better != given
         better = [text.replace(_CHINESE_ESCAPE, "") for text in better]
-        if better != texts:
+        if better != given:
             element.value = better if many else better[0]
     return found
 
@@ -262,8 +259,7 @@ def _copied_value(value: Any, vr: str, defects: list[str]) -> Any:
     if value is None or isinstance(value, bytes) or (vr not in _PATTERNS and vr not in _TEXT_VRS):
         return value
     # str() also makes a person's name forget the bytes of its old character set
-    text = str(value).replace("\0", "")
-    text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that no decoder took are lone surrogates
+    text = storable(str(value))
     return text.strip() if vr in _PATTERNS else text
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msnode import crash_points
 from msnode.errors import AmbiguousSelection, InvalidTransition, NotReadable
-from msnode.reading.result_set import describe, read_result, write_result_set
+from msnode.reading.result_set import RESULT_FILE, describe, read_result, sha256_of, write_result_set
 from msnode.reading.revisions import former_reading, past_of, replaced_revisions, stored_study
 from msnode.reading.summary import ReadingSummary
 from msnode.record import jobs
@@ -62,7 +62,9 @@ def read_job(
             write_result_set(reading, folder)
             crash_points.reach("result-written", job.study_instance_uid)
         crash_points.reach("result-committed", job.study_instance_uid)
-    return ReadingSummary.of(read_result(store.set_path(key)), result_set=key)
+    folder = store.set_path(key)
+    result = read_result(folder, job.result_sha256)
+    return ReadingSummary.of(result, result_set=key, result_sha256=sha256_of(folder / RESULT_FILE))
 
 
 def _read(reader: Reader, database: Database, arrivals: Arrivals, store: Store, job: Job) -> Reading:

@@ -21,6 +21,7 @@ from msnode.measure.lesions import is_uncertain, longest_axial_mm
 from msnode.reading.outcome import Former, Found, selection_digest
 from msnode.reading.summary import ReadingStatus
 from msnode.segment.scope import REFUSAL, ScopeVerdict
+from msnode.store import check_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,19 +57,23 @@ def write_result_set(reading: Reading, folder: Path) -> dict[str, Any]:
 
     Returns:
         What `result.json` holds: status, reason, series, scope verdict, brain volume in ml, lesions (volumes
-        in mm3, centroids in LPS mm, confidence 0-1 or null), outputs with the SHA-256 of each file, model,
-        digests of image and identity, timings in seconds.
+        in mm3, centroids in LPS mm, confidence 0-1 or null), outputs and arrays with the SHA-256 of each
+        file, model, digests of image and identity, timings in seconds.
     """
     counts: dict[str, int] = {}
     outputs = []
     for output in reading.outputs:
         counts[output.kind] = counts.get(output.kind, 0) + 1
         outputs.append(_write_object(output, counts[output.kind], folder))
+    arrays = []
     if reading.lesion_map is not None:
-        _write_lesion_map(reading.lesion_map, folder / LESION_MAP_FILE)
+        arrays.append(folder / LESION_MAP_FILE)
+        _write_lesion_map(reading.lesion_map, arrays[-1])
     if reading.probability is not None:
-        np.savez_compressed(folder / PROBABILITY_FILE, probability=reading.probability)
+        arrays.append(folder / PROBABILITY_FILE)
+        np.savez_compressed(arrays[-1], probability=reading.probability)
     result = describe(reading, outputs)
+    result["arrays"] = {path.name: sha256_of(path) for path in arrays}
     result["files"] = sorted([*(path.name for path in folder.iterdir()), RESULT_FILE])
     _write_result(result, folder)
     return result
@@ -89,24 +94,49 @@ def _write_result(result: dict[str, Any], folder: Path) -> None:
     (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """What `write_result_set` described in this folder."""
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_result(folder: Path, sha256: str | None = None) -> dict[str, Any]:
+    """What `write_result_set` described in this folder.
+
+    Args:
+        folder: a result set.
+        sha256: what the record says of `result.json`; None where it says nothing.
+
+    Raises:
+        StoredBytesChanged: the file has changed.
+    """
+    if sha256 is not None:
+        check_digest(folder / RESULT_FILE, sha256)
     content: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     return content
 
 
 def read_former(
-    folder: Path, revision: int, *, gone: str = "", since: tuple[str, str | None] | None = None
+    folder: Path,
+    revision: int,
+    *,
+    sha256: str | None = None,
+    gone: str = "",
+    since: tuple[str, str | None] | None = None,
 ) -> Former:
     """The reading that was written into this folder, as the next revision asks after it.
 
     Args:
         folder: a result set; up to version 0.2 it has no image digest, so that its image is read again.
         revision: of the job that made it.
+        sha256: see `read_result`.
         gone: see `Former`.
         since: see `Former`.
+
+    Raises:
+        StoredBytesChanged: the set is not what was recorded; `load_found` raises it too.
     """
-    result = read_result(folder)
+    result = read_result(folder, sha256)
     scope = result.get("scope")
     return Former(
         revision=revision,
@@ -125,6 +155,8 @@ def read_former(
 
 
 def _read_found(folder: Path, result: dict[str, Any]) -> Found:
+    for name, sha256 in result.get("arrays", {}).items():  # up to version 0.4 there are no digests
+        check_digest(folder / name, sha256)
     return Found(
         lesion_map=_read_lesion_map(folder / LESION_MAP_FILE),
         scope=ScopeVerdict(result["scope"]["kind"], tuple(result["scope"]["sentences"])),

@@ -14,6 +14,7 @@ from msnode.record import deliveries, jobs
 from msnode.record.delivery import DeliveryState
 from msnode.record.results import results_of
 from msnode.series.volume import group_series, read_instance
+from msnode.store import check_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ def stored_study(
 
     Raises:
         NotReadable: bytes of an instance are damaged.
+        StoredBytesChanged: they are not those that were received.
     """
     count = Counter(s.series_instance_uid for s in stored)
     here = [s for s in stored if store.blob_path(s.digest).exists()]
@@ -89,7 +91,7 @@ def stored_study(
         lost[each.series_instance_uid].append(each)
     removed = {u: f"{len(of)} of {count[u]} instances were removed {_when(of)}" for u, of in lost.items()}
     study = []
-    for series in group_series(read_instance(store.blob_path(s.digest), s.digest) for s in here):
+    for series in group_series(read_instance(store.checked_blob(s.digest), s.digest) for s in here):
         reason = removed.pop(series.series_instance_uid, "")
         study.append(replace(series, missing=f"{reason}: send the whole series again" if reason else ""))
     return tuple(study), removed
@@ -109,9 +111,14 @@ def former_reading(past: Past, store: Store, removed: Mapping[str, str]) -> Form
         past: the earlier revisions.
         store: holds their result sets.
         removed: series of which no bytes are left, and when they were removed.
+
+    Raises:
+        StoredBytesChanged: a set is not what was recorded.
     """
     kept = [(job, _result_set(job, store)) for job in past.revisions]
-    sets = [(job, folder, read_result(folder)) for job, folder in kept if folder is not None]
+    sets = [
+        (job, folder, read_result(folder, job.result_sha256)) for job, folder in kept if folder is not None
+    ]
     if not sets:
         return None
     job, folder, result = next((s for s in sets if not s[2].get("removed")), sets[0])
@@ -120,7 +127,7 @@ def former_reading(past: Past, store: Store, removed: Mapping[str, str]) -> Form
     gone = removed.get(result["series_instance_uid"] or "", "")
     if gone:
         gone = f"of the series that revision {job.revision} read, {gone}: send the whole study again"
-    return read_former(folder, job.revision, gone=gone, since=since)
+    return read_former(folder, job.revision, sha256=job.result_sha256, gone=gone, since=since)
 
 
 def _result_set(job: Job, store: Store) -> Path | None:
@@ -130,14 +137,20 @@ def _result_set(job: Job, store: Store) -> Path | None:
 
 
 def replaced_revisions(past: Past, store: Store) -> tuple[Replaced, ...]:
-    """What destinations have of earlier revisions, under the identity in which it was sent."""
+    """What destinations have of earlier revisions, under the identity in which it was sent.
+
+    Raises:
+        StoredBytesChanged: a set is not what was recorded.
+    """
     replaced = []
     for job, results in past.sent:
         folder = _result_set(job, store)
         if folder is None:
             continue
-        report = next(o["path"] for o in read_result(folder)["outputs"] if o["kind"] in REPORT_KINDS)
-        header = normalise(dcmread(folder / report))
+        outputs = read_result(folder, job.result_sha256)["outputs"]
+        report = next(o for o in outputs if o["kind"] in REPORT_KINDS)
+        check_digest(folder / report["path"], report["sha256"])
+        header = normalise(dcmread(folder / report["path"]))
         objects = (SentObject(r.sop_class_uid, r.sop_instance_uid, r.series_instance_uid) for r in results)
         replaced.append(Replaced(job.revision, header, tuple(objects)))
     return tuple(replaced)

@@ -45,6 +45,7 @@ class ReadingSummary:
         timings_s: seconds per stage.
         results: the objects that were written, in the order in which they should arrive.
         result_set: key of the committed result set in the store; None where there is nothing to deliver.
+        result_sha256: SHA-256 of its `result.json`.
     """
 
     status: ReadingStatus
@@ -61,14 +62,18 @@ class ReadingSummary:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     results: tuple[Result, ...] = ()
     result_set: str | None = None
+    result_sha256: str | None = None
 
     @classmethod
-    def of(cls, result: Mapping[str, Any], result_set: str | None = None) -> ReadingSummary:
+    def of(
+        cls, result: Mapping[str, Any], result_set: str | None = None, result_sha256: str | None = None
+    ) -> ReadingSummary:
         """From what `result.json` holds.
 
         Args:
             result: its content, see `result_set.describe`; what the record does not need is left out.
             result_set: key of the set that the file belongs to.
+            result_sha256: SHA-256 of the file.
         """
         model = result["model"]
         names = Result.__dataclass_fields__
@@ -87,6 +92,7 @@ class ReadingSummary:
             timings_s=result["timings_s"],
             results=tuple(Result(**{n: output[n] for n in names}) for output in result["outputs"]),
             result_set=result_set,
+            result_sha256=result_sha256,
         )
 
     def to_json(self) -> str:

@@ -63,13 +63,7 @@ def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: Associat
         arrival = _arrival(header, transfer_syntax_uid, facts)
     except _NOT_A_DATA_SET as error:
         raise NotReadable("data set cannot be parsed") from error
-    for name, uid in (
-        ("Study", arrival.study_instance_uid),
-        ("Series", arrival.series_instance_uid),
-        ("SOP", arrival.sop_instance_uid),
-    ):
-        if not is_valid_uid(uid):
-            raise NotReadable(f"{name} Instance UID is missing or invalid")
+    _check_uids(arrival)
     if not _pixel_data_complete(dataset_bytes, end, implicit=implicit):
         raise NotReadable("data set is cut off")
     return arrival
@@ -83,9 +77,21 @@ def read_stored_arrival(path: Path, facts: AssociationFacts) -> Arrival:
     """
     try:
         header = dcmread(path, stop_before_pixels=True)
-        return _arrival(header, str(header.file_meta.TransferSyntaxUID), facts)
+        arrival = _arrival(header, str(header.file_meta.TransferSyntaxUID), facts)
     except _NOT_A_DATA_SET as error:
         raise NotReadable("stored file cannot be parsed") from error
+    _check_uids(arrival)
+    return arrival
+
+
+def _check_uids(arrival: Arrival) -> None:
+    for name, uid in (
+        ("Study", arrival.study_instance_uid),
+        ("Series", arrival.series_instance_uid),
+        ("SOP", arrival.sop_instance_uid),
+    ):
+        if not is_valid_uid(uid):
+            raise NotReadable(f"{name} Instance UID is missing or invalid")
 
 
 def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:

@@ -56,6 +56,12 @@ class Ledger(Protocol):
         `drop_bytes` is called if no version has these bytes, while no version can get them.
         """
 
+    def drop_unrecorded(self, arrival: Arrival, *, drop_bytes: Callable[[], None]) -> None:
+        """Call `drop_bytes` if no version has the arrival's bytes, while no version can get them."""
+
+    def set_aside(self, digest: str, *, move: Callable[[], None]) -> None:
+        """Audit that stored bytes cannot be recorded, and `move` them out of the way."""
+
 
 class MemoryLedger:
     """A ledger for tests, which keeps everything in order."""
@@ -114,5 +120,14 @@ class MemoryLedger:
         self.audited.append(
             ("instance_refused_other_pixels", {"known_digest": known, "new_digest": arrival.digest})
         )
+        self.drop_unrecorded(arrival, drop_bytes=drop_bytes)
+
+    def drop_unrecorded(self, arrival: Arrival, *, drop_bytes: Callable[[], None]) -> None:
+        """Drop them if they were not added."""
         if self.unrecorded([arrival.digest]):
             drop_bytes()
+
+    def set_aside(self, digest: str, *, move: Callable[[], None]) -> None:
+        """Keep that."""
+        self.audited.append(("stored_instance_set_aside", {"digest": digest}))
+        move()

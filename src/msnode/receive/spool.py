@@ -24,6 +24,7 @@ from msnode.receive.request import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH,
     OUT_OF_RESOURCES,
+    PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     Answer,
@@ -89,6 +90,9 @@ class Spool:
         except OutOfResources as error:
             log.error("instance_not_stored", error=error)  # noqa: TRY400 - a traceback adds nothing
             answer = Answer(OUT_OF_RESOURCES, "no room to store")
+        except Exception:  # whatever happens is logged and answered
+            log.exception("storing_failed", association_id=facts.association_id)
+            answer = Answer(PROCESSING_FAILURE, "unexpected error")
         refusal = Refused(answer)
         log.warning(
             "instance_refused",
@@ -110,8 +114,14 @@ class Spool:
         after its blob was stored. Therefore a lost instance is not much older than the last one on record,
         and older blobs are not looked at.
 
+        A blob that cannot be recorded is set aside, whatever the reason: it must not keep the node from
+        starting.
+
         Returns:
             The number of instances recorded.
+
+        Raises:
+            OutOfResources: record or store cannot be used.
         """
         last = self.ledger.last_received_at()
         since = 0 if last is None else last.timestamp() - _MARGIN_S
@@ -121,13 +131,20 @@ class Spool:
         blobs = self._store.blobs(since=since)
         while digests := list(itertools.islice(blobs, _BATCH)):
             for digest in self.ledger.unrecorded(digests):
-                try:
-                    arrival = read_stored_arrival(self._store.blob_path(digest), facts)
-                except NotReadable as error:
-                    log.error("stored_instance_unreadable", digest=digest, error=error)  # noqa: TRY400 - a traceback adds nothing
-                    continue
-                count += self.ledger.add_lost(arrival.evolve(digest=digest))
+                count += self._record_again(digest, facts)
         return count
+
+    def _record_again(self, digest: str, facts: AssociationFacts) -> int:
+        try:
+            arrival = read_stored_arrival(self._store.blob_path(digest), facts)
+            return self.ledger.add_lost(arrival.evolve(digest=digest))
+        except OutOfResources:
+            raise
+        except Exception:  # see `recover_unrecorded`
+            log.exception("stored_instance_set_aside", digest=digest)
+            # A record that takes nothing at all raises here again, before anything is moved.
+            self.ledger.set_aside(digest, move=lambda: self._store.set_aside(digest))
+            return 0
 
     def _receive(self, request: StoreRequest, facts: AssociationFacts) -> None:
         if request.sop_class_uid in self.also_accept:
@@ -163,6 +180,15 @@ class Spool:
 
         self._store.put(blob)
         crash_points.reach("instance-stored", arrival.study_instance_uid)
+        try:
+            self._record(blob, arrival, keep_bytes)
+        except (Refused, OutOfResources):
+            raise
+        except Exception:  # recorded or removed: nothing could record these bytes later
+            self.ledger.drop_unrecorded(arrival, drop_bytes=lambda: self._store.remove(blob.digest))
+            raise
+
+    def _record(self, blob: Blob, arrival: Arrival, keep_bytes: Callable[[], None]) -> None:
         while (known := self._group_commit.add(arrival, keep_bytes)) is not None:
             if not self._shows_the_same(known, blob.digest):
                 self.ledger.refuse(arrival, known, drop_bytes=lambda: self._store.remove(blob.digest))

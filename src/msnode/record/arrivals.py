@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -15,10 +16,9 @@ from msnode.record.studies import study_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
 
     from msnode.domain.arrivals import Arrival, AssociationFacts
-    from msnode.record.database import Database
+    from msnode.record.database import Database, Transaction
 
 _I = schema.instance
 _SERIES = schema.series
@@ -153,8 +153,19 @@ class Arrivals:
                 "association": arrival.association_id,
             }
             audit.append(tx, "instance_refused_other_pixels", at=arrival.received_at, facts=facts)
-            if unrecorded_of(tx, [arrival.digest]):
-                drop_bytes()
+            _drop_unrecorded(tx, arrival, drop_bytes)
+
+    def drop_unrecorded(self, arrival: Arrival, *, drop_bytes: Callable[[], None]) -> None:
+        """Call `drop_bytes`, as `refuse` does, for an instance that could not be recorded."""
+        with self._database.write() as tx:
+            lock(tx, study_lock(arrival.study_instance_uid))
+            _drop_unrecorded(tx, arrival, drop_bytes)
+
+    def set_aside(self, digest: str, *, move: Callable[[], None]) -> None:
+        """Audit that stored bytes cannot be recorded; `move` is called in the transaction."""
+        with self._database.write() as tx:
+            audit.append(tx, "stored_instance_set_aside", at=datetime.now(UTC), facts={"digest": digest})
+            move()
 
     def add_lost(self, *arrivals: Arrival) -> int:
         """Record those of the instances that the record has lost; returns their number.
@@ -189,3 +200,8 @@ class Arrivals:
                 .order_by(_I.c.id)
             )
             return tuple(StoredInstance(*row) for row in tx.execute(query))
+
+
+def _drop_unrecorded(tx: Transaction, arrival: Arrival, drop_bytes: Callable[[], None]) -> None:
+    if unrecorded_of(tx, [arrival.digest]):
+        drop_bytes()

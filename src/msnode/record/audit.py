@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from msnode.dicom.character_sets import storable
 from msnode.record.database import lock
 from msnode.record.schema import audit
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from msnode.errors import StoredBytesChanged
     from msnode.record.database import Transaction
 
 Fact = str | int | float | bool | None
@@ -40,9 +42,14 @@ def append(tx: Transaction, event: str, *, at: datetime, facts: Mapping[str, Fac
     lock(tx, "audit")
     latest = sa.select(audit.c.sha256).order_by(audit.c.id.desc()).limit(1)
     previous = tx.execute(latest).scalar() or _GENESIS
-    text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
+    text = storable(json.dumps(dict(facts), sort_keys=True, ensure_ascii=False))
     digest = _chain(previous, at, event, text)
     tx.execute(audit.insert().values(at=at, event=event, facts=text, sha256=digest))
+
+
+def stored_bytes_changed(tx: Transaction, error: StoredBytesChanged, *, at: datetime, **facts: Fact) -> None:
+    """Add the line for bytes in the store that are not those that were recorded."""
+    append(tx, "stored_bytes_changed", at=at, facts={"error": str(error), **facts})
 
 
 def verify(tx: Transaction) -> int | None:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from msnode.dicom import commitment
 from msnode.dicom.commitment import reason_text
 from msnode.record import audit, deliveries, jobs, schema
-from msnode.record.delivery import DeliveryState
+from msnode.record.delivery import DeliveryState, Verify
 from msnode.record.job import JobState
 
 if TYPE_CHECKING:
@@ -159,9 +159,11 @@ def note_report(
 ) -> NotedReport:
     """Apply a report to its deliveries; every report is audited.
 
-    An object that is kept becomes committed. One that failed is sent again. One that the report leaves out is
-    requested again. A report may come after its transaction was given up, or after a newer transaction was
-    opened: it then commits what it can, and leaves failures to the newer transaction.
+    An object that is kept becomes committed. One that failed is sent again. Where a second report denies an
+    object that the destination answered to have (0x0112), the destination is asked for it by query instead:
+    an archive that holds it twice reports so for ever. One that the report leaves out is requested again. A
+    report may come after its transaction was given up, or after a newer transaction was opened: it then
+    commits what it can, and leaves failures to the newer transaction.
 
     Args:
         tx: the caller's database transaction, in which it also enqueues what the job needs next.
@@ -211,17 +213,33 @@ def _apply(
         jobs.move(tx, job, JobState.DELIVERING, at=at, why=why)
     for delivery in lost:
         reason = reasons[delivery.result.sop_instance_uid]
-        send_again(tx, delivery, at=at, delay=delay, note=f"not committed: {reason_text(reason)}")
+        note = f"not committed: {reason_text(reason)}"
+        denied = reason == commitment.NO_SUCH_INSTANCE
+        if denied and delivery.denials and delivery.verify == Verify.COMMITMENT:
+            deliveries.doubt_reports(tx, delivery, at=at, note=f"{note}, {delivery.denials + 1} times")
+        else:
+            send_again(tx, delivery, at=at, delay=delay, note=note, denied=denied)
     left_out = [d for uid, d in open_items.items() if uid not in reasons]
     ask_again(tx, left_out, at=at, delay=delay, note="the destination's report does not name it")
 
 
-def send_again(tx: Transaction, delivery: Delivery, *, at: datetime, delay: Delay, note: str) -> None:
-    """Send an object again after a while, or give it up after too many attempts."""
+def send_again(
+    tx: Transaction, delivery: Delivery, *, at: datetime, delay: Delay, note: str, denied: bool = False
+) -> None:
+    """Send an object again after a while, or give it up after too many attempts.
+
+    Args:
+        tx: the caller's database transaction.
+        delivery: of the object.
+        at: UTC.
+        delay: how long to wait, see `Delay`.
+        note: why, for people.
+        denied: see `deliveries.send_again`.
+    """
     attempt = delivery.attempts + 1
     moment = _moment(at, delay(attempt, f"{delivery.job_id}/{delivery.destination}"))
     why = note if moment is not None else f"given up after {attempt} tries: {note}"
-    deliveries.send_again(tx, delivery, at=at, note=why, next_try_at=moment)
+    deliveries.send_again(tx, delivery, at=at, note=why, next_try_at=moment, denied=denied)
 
 
 def ask_again(

@@ -58,7 +58,12 @@ def committed(tx: Transaction, *which: Delivery, at: datetime, note: str) -> Non
 
 
 def send_again(
-    tx: Transaction, *which: Delivery, at: datetime, note: str, next_try_at: datetime | None
+    tx: Transaction,
+    *which: Delivery,
+    at: datetime,
+    note: str,
+    next_try_at: datetime | None,
+    denied: bool = False,
 ) -> None:
     """Make delivered objects pending again, because the destination does not have or does not keep them.
 
@@ -68,11 +73,12 @@ def send_again(
         at: UTC.
         note: why, for people.
         next_try_at: earliest time of the next attempt, UTC; None gives them up: they become `dead`.
+        denied: a storage commitment report says that the destination does not have them.
     """
     state = DeliveryState.DEAD if next_try_at is None else DeliveryState.PENDING
     _change(
         tx, which, _DELIVERED, at=at, state=state, note=note,
-        attempts=_D.c.attempts + 1, answers=0, next_try_at=next_try_at,
+        attempts=_D.c.attempts + 1, answers=0, denials=_D.c.denials + int(denied), next_try_at=next_try_at,
     )  # fmt: skip
 
 
@@ -101,6 +107,19 @@ def ask_later(
 def ask_by_find(tx: Transaction, *which: Delivery, at: datetime, note: str) -> None:
     """Ask by query from now on, because the destination accepts no storage commitment request."""
     _change_unconfirmed(tx, which, at=at, note=note, verify=Verify.FIND, answers=0)
+
+
+def doubt_reports(tx: Transaction, *which: Delivery, at: datetime, note: str) -> None:
+    """Ask by query, now and from now on, whether the destination has what its reports deny."""
+    _change_unconfirmed(
+        tx, which, at=at, note=note, verify=Verify.FIND, answers=0, next_try_at=at,
+        verifications=_D.c.verifications + 1, denials=_D.c.denials + 1,
+    )  # fmt: skip
+
+
+def trust_reports(tx: Transaction, *which: Delivery, at: datetime, note: str) -> None:
+    """Ask by storage commitment again, because the destination cannot be queried."""
+    _change_unconfirmed(tx, which, at=at, note=note, verify=Verify.COMMITMENT)
 
 
 def cannot_confirm(tx: Transaction, *which: Delivery, at: datetime, note: str) -> None:

@@ -73,6 +73,7 @@ class Delivery:
             object, since the delivery became pending or delivered.
         verify: how the destination confirms it.
         verifications: number of times the destination was asked to confirm it.
+        denials: number of storage commitment reports by which it does not have what it answered to have.
         status: the last DIMSE or HTTP status; None where there was no answer.
         note: the last answer of the destination, or the last network error, for people.
         next_try_at: earliest time of the next attempt, or of the next request for confirmation.
@@ -87,6 +88,7 @@ class Delivery:
     answers: int
     verify: Verify
     verifications: int
+    denials: int
     status: int | None
     note: str
     next_try_at: datetime | None

@@ -99,6 +99,7 @@ class Job:
         series_instance_uid: the series that was read.
         selection_digest: SHA-256 over the selected instances.
         result_set: key of its result set in the store.
+        result_sha256: SHA-256 of the set's `result.json`; None up to version 0.4.
         timings_s: stage → seconds.
     """
 
@@ -130,6 +131,7 @@ class Job:
     runtime: str | None = None
     settings_digest: str | None = None
     result_set: str | None = None
+    result_sha256: str | None = None
     lesion_count: int | None = None
     lesion_volume_mm3: float | None = None
     timings_s: Mapping[str, float] | None = None

@@ -13,7 +13,7 @@ from msnode.record.delivery import DeliveryState
 from msnode.record.job import BEING_DELIVERED, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from msnode.record.database import Transaction
@@ -38,13 +38,16 @@ class Overview:
     alarms: tuple[str, ...]
 
 
-def overview(tx: Transaction, *, now: datetime, alarm_after_s: float) -> Overview:
+def overview(
+    tx: Transaction, *, now: datetime, alarm_after_s: float, set_aside: Sequence[str] = ()
+) -> Overview:
     """The state of the node.
 
     Args:
         tx: the caller's transaction.
         now: UTC.
         alarm_after_s: seconds after which a waiting job, or a pending delivery, is an alarm.
+        set_aside: digests of the stored bytes that were set aside.
     """
     j = schema.job
     counts = tx.execute(sa.select(j.c.state, sa.func.count()).group_by(j.c.state).order_by(j.c.state))
@@ -57,6 +60,7 @@ def overview(tx: Transaction, *, now: datetime, alarm_after_s: float) -> Overvie
             *_undelivered_alarms(tx, now, alarm_after_s),
             *_failed_alarms(tx),
             *_dead_alarms(tx),
+            *(f"stored bytes were set aside: store/quarantine/{each}.dcm" for each in set_aside[:_SHOWN]),
         ),
     )
 

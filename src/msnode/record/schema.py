@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from msnode.dicom.character_sets import storable
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
@@ -54,17 +56,36 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-_UID = sa.String(64)
+class StorableString(sa.types.TypeDecorator[str]):
+    """Text of a maximum length, as every database takes it (see `storable`), whatever a peer sent."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave out what cannot be stored."""
+        del dialect
+        return None if value is None else storable(value)
+
+
+class StorableText(StorableString):
+    """The same of any length."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
+_UID = StorableString(64)
 _DIGEST = sa.String(64)
-_AE = sa.String(16)
+_AE = StorableString(16)
 _WORD = sa.String(32)
 
 patient = sa.Table(
     "patient",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("issuer", sa.Text, nullable=False),
-    sa.Column("patient_id", sa.Text, nullable=False),
+    sa.Column("issuer", StorableText, nullable=False),
+    sa.Column("patient_id", StorableText, nullable=False),
     sa.UniqueConstraint("issuer", "patient_id"),
 )
 
@@ -83,9 +104,9 @@ series = sa.Table(
     # A faulty peer may send one UID under two studies; each keeps its own instances.
     sa.Column("study_key", sa.ForeignKey("study.id"), nullable=False),
     sa.Column("series_instance_uid", _UID, nullable=False, index=True),
-    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("modality", StorableString(16), nullable=False),
     sa.Column("last_at", UtcDateTime, nullable=False),
-    sa.Column("last_association_id", sa.String(64), nullable=False),
+    sa.Column("last_association_id", StorableString(64), nullable=False),
     sa.UniqueConstraint("study_key", "series_instance_uid"),
 )
 
@@ -101,7 +122,7 @@ instance = sa.Table(
     sa.Column("slice_position_mm", sa.Double),
     sa.Column("frame_count", sa.Integer, nullable=False),
     # No foreign key: a power cut may lose the association's row and leave the instance.
-    sa.Column("association_id", sa.String(64), nullable=False),
+    sa.Column("association_id", StorableString(64), nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False),
     sa.Column("superseded", sa.Boolean, nullable=False),
@@ -128,22 +149,22 @@ instance = sa.Table(
 association = sa.Table(
     "association",
     metadata,
-    sa.Column("association_id", sa.String(64), primary_key=True),
+    sa.Column("association_id", StorableString(64), primary_key=True),
     sa.Column("calling_ae", _AE, nullable=False),
     sa.Column("called_ae", _AE, nullable=False),
-    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("address", StorableString(64), nullable=False),
     sa.Column("opened_at", UtcDateTime, nullable=False),
     sa.Column("closed_at", UtcDateTime, index=True),
     sa.Column("released", sa.Boolean),
     # Executor id of its process: where that is dead, the association was interrupted.
-    sa.Column("receiver", sa.String(64)),
+    sa.Column("receiver", StorableString(64)),
 )
 
 association_series = sa.Table(
     "association_series",
     metadata,
     sa.Column("series_key", sa.ForeignKey("series.id"), primary_key=True),
-    sa.Column("association_id", sa.String(64), primary_key=True, index=True),
+    sa.Column("association_id", StorableString(64), primary_key=True, index=True),
 )
 
 job = sa.Table(
@@ -153,8 +174,8 @@ job = sa.Table(
     sa.Column("study_key", sa.ForeignKey("study.id"), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("state", _WORD, nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("rejection", sa.Text),
+    sa.Column("reason", StorableText, nullable=False),
+    sa.Column("rejection", StorableText),
     sa.Column("state_since", UtcDateTime, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("started_at", UtcDateTime),
@@ -163,21 +184,23 @@ job = sa.Table(
     sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("priority", sa.Integer, nullable=False, server_default="5"),
     # What routing decided when the study was complete; NULL for the value in the settings.
-    sa.Column("rule", sa.String(64)),
+    sa.Column("rule", StorableString(64)),
     sa.Column("asked_for", sa.Boolean),
-    sa.Column("bundle", sa.Text),
+    sa.Column("bundle", StorableText),
     sa.Column("preset", _WORD),
     sa.Column("destinations", sa.JSON(none_as_null=True)),
     sa.Column("not_before", UtcDateTime),
     sa.Column("series_instance_uid", _UID),
     sa.Column("selection_digest", _DIGEST),
-    sa.Column("model_name", sa.Text),
-    sa.Column("model_version", sa.Text),
+    sa.Column("model_name", StorableText),
+    sa.Column("model_version", StorableText),
     sa.Column("model_sha256", _DIGEST),
-    sa.Column("msnode_version", sa.Text),
-    sa.Column("runtime", sa.Text),
+    sa.Column("msnode_version", StorableText),
+    sa.Column("runtime", StorableText),
     sa.Column("settings_digest", _DIGEST),
-    sa.Column("result_set", sa.String(80)),
+    sa.Column("result_set", StorableString(80)),
+    # SHA-256 of the set's result.json, which names those of its other files.
+    sa.Column("result_sha256", _DIGEST),
     sa.Column("lesion_count", sa.Integer),
     sa.Column("lesion_volume_mm3", sa.Double),
     sa.Column("timings_s", sa.JSON, nullable=False),
@@ -193,7 +216,7 @@ transition = sa.Table(
     sa.Column("state_before", _WORD),
     sa.Column("state", _WORD, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", StorableText, nullable=False),
 )
 
 selection_reason = sa.Table(
@@ -201,7 +224,7 @@ selection_reason = sa.Table(
     metadata,
     sa.Column("job_id", sa.ForeignKey("job.id"), primary_key=True),
     sa.Column("series_instance_uid", _UID, primary_key=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", StorableText, nullable=False),
 )
 
 result = sa.Table(
@@ -213,7 +236,7 @@ result = sa.Table(
     sa.Column("sop_instance_uid", _UID, nullable=False, unique=True),
     sa.Column("sop_class_uid", _UID, nullable=False),
     sa.Column("series_instance_uid", _UID, nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("path", StorableText, nullable=False),
     sa.Column("sha256", _DIGEST, nullable=False),
 )
 
@@ -223,14 +246,15 @@ delivery = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False),
     sa.Column("result_id", sa.ForeignKey("result.id"), nullable=False),
-    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("destination", StorableString(64), nullable=False),
     sa.Column("state", _WORD, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("answers", sa.Integer, nullable=False, server_default="0"),
     sa.Column("verify", _WORD, nullable=False, server_default="none"),
     sa.Column("verifications", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("denials", sa.Integer, nullable=False, server_default="0"),
     sa.Column("status", sa.Integer),
-    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("note", StorableText, nullable=False),
     sa.Column("next_try_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("result_id", "destination"),
@@ -242,7 +266,7 @@ commitment = sa.Table(
     metadata,
     sa.Column("transaction_uid", _UID, primary_key=True),
     sa.Column("job_id", sa.ForeignKey("job.id"), nullable=False),
-    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("destination", StorableString(64), nullable=False),
     sa.Column("state", _WORD, nullable=False),
     sa.Column("prepared_at", UtcDateTime, nullable=False),
     sa.Column("requested_at", UtcDateTime),
@@ -268,7 +292,7 @@ commitment_request = sa.Table(
     sa.Column("state", _WORD, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_try_at", UtcDateTime),
-    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("note", StorableText, nullable=False),
     # A list of [SOP Class UID, SOP Instance UID]; the answer is decided when it is reported.
     sa.Column("instances", sa.JSON, nullable=False),
     sa.UniqueConstraint("transaction_uid", "calling_ae"),
@@ -305,8 +329,8 @@ audit = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("event", StorableText, nullable=False),
     # Text, not JSON: the chain is computed over these very characters.
-    sa.Column("facts", sa.Text, nullable=False),
+    sa.Column("facts", StorableText, nullable=False),
     sa.Column("sha256", _DIGEST, nullable=False, unique=True),
 )

@@ -140,7 +140,11 @@ class Verifier:
         if by_find and line.finds:
             self._look(line, job, by_find)
         elif by_find:
-            self._cannot_confirm(job, by_find, why="it cannot be asked by C-FIND")
+            denied = [d for d in by_find if d.denials]
+            self._send_denied_again(job, denied)
+            self._cannot_confirm(
+                job, [d for d in by_find if d not in denied], why="it cannot be asked by C-FIND"
+            )
 
     def _commit(self, line: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
         """Go on with the requests that are under way, and request what no request covers."""
@@ -256,7 +260,9 @@ class Verifier:
         with self._change(job) as tx:
             if overdue is not None:
                 commitments.close(tx, overdue, State.OVERDUE)
-            deliveries.committed(tx, *there, at=_now(), note=f"found by {line.asks_by}")
+            for each in there:
+                but = f", though {each.denials} commitment reports denied it" if each.denials else ""
+                deliveries.committed(tx, each, at=_now(), note=f"found by {line.asks_by}{but}")
             doubted = [d for d in missing if overdue is None and d.answers + 1 < self._retry.answers]
             commitments.ask_again(tx, doubted, at=_now(), delay=self._retry.delay, note=no, no=True)
             for each in missing:
@@ -267,11 +273,20 @@ class Verifier:
             delivered_count=len(there),
         )  # fmt: skip
 
+    def _send_denied_again(self, job: Job, which: Sequence[Delivery]) -> None:
+        """Its reports deny these objects, and it cannot be queried: believe the reports."""
+        with self._change(job) as tx:
+            deliveries.trust_reports(tx, *which, at=_now(), note="it cannot be asked by C-FIND")
+            for each in which:
+                commitments.send_again(tx, each, at=_now(), delay=self._retry.delay, note=each.note)
+
     def _ask_again(self, job: Job, which: Sequence[Delivery], *, note: str) -> None:
         with self._change(job) as tx:
             commitments.ask_again(tx, which, at=_now(), delay=self._retry.delay, note=note)
 
     def _cannot_confirm(self, job: Job, which: Sequence[Delivery], *, why: str) -> None:
+        if not which:
+            return
         note = f'{why}: enable storage commitment or C-FIND there, or set verify = "none"'
         with self._change(job) as tx:
             deliveries.cannot_confirm(tx, *which, at=_now(), note=note)

@@ -21,10 +21,11 @@ from msnode.errors import (
     MsnodeError,
     OutOfResources,
     ProcessKilled,
+    StoredBytesChanged,
     Transient,
 )
 from msnode.reading.summary import ReadingStatus
-from msnode.record import jobs
+from msnode.record import audit, jobs
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading, withdraw_former
 from msnode.record.studies import destinations_of
@@ -181,6 +182,9 @@ class Worker:
     def _fail(self, job: Job, error: MsnodeError) -> None:
         with self._unless_moved_on(job) as tx:
             jobs.move(tx, job, JobState.FAILED, at=_now(), why=f"{type(error).__name__}: {error}")
+            if isinstance(error, StoredBytesChanged):
+                audit.stored_bytes_changed(tx, error, at=_now(), job_id=job.id)
+                log.error("stored_bytes_changed", job_id=job.id, error=error)
             log.error("job_failed", job_id=job.id, attempt=job.attempts, error=error)
 
     @contextlib.contextmanager
@@ -212,4 +216,5 @@ def _columns(summary: ReadingSummary) -> dict[str, Any]:
         "lesion_count": summary.lesion_count,
         "lesion_volume_mm3": summary.lesion_volume_mm3,
         "timings_s": summary.timings_s,
+        "result_sha256": summary.result_sha256,
     }

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msnode.domain.imaging import FLAIR
-from msnode.errors import NotReadable
+from msnode.errors import NotReadable, StoredBytesChanged
 from msnode.record import jobs
 from msnode.record.arrivals import Arrivals
 from msnode.record.job import JobState, Priority
@@ -16,6 +16,7 @@ from msnode.routing.rules import Decision, Geometry, StudyFacts, decide
 from msnode.series.describe import describe
 from msnode.series.select import select
 from msnode.series.volume import group_series, read_instance
+from msnode.store import check_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,8 +82,12 @@ class Router:
     def _instances(self, digests: Iterable[str]) -> list[Instance]:
         there = []
         for digest in digests:
-            with suppress(NotReadable):
-                there.append(read_instance(self._store.blob_path(digest), digest))
+            if not self._store.has_blob(digest):
+                continue
+            path = self._store.blob_path(digest)
+            with suppress(NotReadable, StoredBytesChanged):  # the reading says so
+                check_digest(path, digest)
+                there.append(read_instance(path, digest))
         return there
 
 

@@ -9,11 +9,13 @@ import structlog
 
 from msnode import crash_points
 from msnode.deliver.destination import Outcome, ResultObject, SendResult
-from msnode.errors import DeliveryRefused, Transient
-from msnode.record import deliveries, jobs
+from msnode.errors import DeliveryRefused, OutOfResources, StoredBytesChanged, Transient
+from msnode.record import audit, deliveries, jobs
+from msnode.store import check_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from msnode.deliver.destination import Destination
     from msnode.deliver.retry import RetryPolicy
@@ -57,10 +59,12 @@ class Sender:
         if not owed:
             return
         crash_points.reach("delivery-began", destination)
-        results = self._send(owed, destination)
+        changed = self._changed(owed)
+        results = self._send([d for d in owed if d not in changed], destination)
         crash_points.reach("objects-sent", destination)
         with self._database.write() as tx:
-            self._note(tx, owed, results)
+            self._give_up(tx, changed)
+            self._note(tx, [d for d in owed if d not in changed], results)
             job = jobs.find(tx, job_id)
             if job is not None:
                 self._enqueue(tx, job)
@@ -70,6 +74,32 @@ class Sender:
             "delivery_tried", job_id=job_id, destination=destination, count=len(owed), delivered_count=done,
             attempt=max(d.attempts for d in owed) + 1,
         )  # fmt: skip
+
+    def _path(self, delivery: Delivery) -> Path:
+        return self._store.set_path(delivery.result_set or "") / delivery.result.path
+
+    def _changed(self, owed: Sequence[Delivery]) -> dict[Delivery, StoredBytesChanged]:
+        """Those whose files in the store are not what was written."""
+        changed: dict[Delivery, StoredBytesChanged] = {}
+        for delivery in owed:
+            try:
+                check_digest(self._path(delivery), delivery.result.sha256)
+            except StoredBytesChanged as error:
+                changed[delivery] = error
+            except OutOfResources:  # told, and tried again, when it is to be sent
+                continue
+        return changed
+
+    def _give_up(self, tx: Transaction, changed: Mapping[Delivery, StoredBytesChanged]) -> None:
+        """An object that is not what was written is never sent: its job fails and needs a person."""
+        for delivery, error in changed.items():
+            now, uid = datetime.now(UTC), delivery.result.sop_instance_uid
+            deliveries.gave_up(tx, delivery, at=now, note=f"not sent, it has changed in the store: {error}")
+            audit.stored_bytes_changed(tx, error, at=now, job_id=delivery.job_id, sop_instance_uid=uid)
+            log.error(
+                "stored_bytes_changed", job_id=delivery.job_id, destination=delivery.destination,
+                sop_instance_uid=uid, error=error,
+            )  # fmt: skip
 
     def _send(self, owed: Sequence[Delivery], name: str) -> dict[str, SendResult]:
         """One result for each delivery, by SOP Instance UID."""
@@ -83,8 +113,7 @@ class Sender:
                 results[uid] = SendResult(uid, Outcome.REFUSED, None, text)
                 continue
             try:
-                path = self._store.set_path(delivery.result_set or "") / delivery.result.path
-                objects.append(ResultObject.from_file(delivery.result.kind, path))
+                objects.append(ResultObject.from_file(delivery.result.kind, self._path(delivery)))
             except DeliveryRefused as error:
                 results[uid] = SendResult(uid, Outcome.REFUSED, None, str(error))
             except Transient as error:

@@ -12,7 +12,7 @@ from pydicom.uid import RLELossless
 from msnode import crash_points
 from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.domain.provenance import ModelIdentity
-from msnode.errors import InvalidTransition, NotReadable, OutOfResources
+from msnode.errors import InvalidTransition, NotReadable, OutOfResources, StoredBytesChanged
 from msnode.reading.read_job import read_job
 from msnode.reading.result_set import read_result
 from msnode.record import deliveries, jobs, schema
@@ -23,7 +23,7 @@ from msnode.record.job import JobState
 from msnode.record.results import finish_reading, withdraw_former
 from msnode.segment.bundle import Scope
 from msnode.settings import NodeSettings, Settings
-from msnode.store import Blob, Store
+from msnode.store import Blob, Store, quarantined
 from msnode.wiring import reading as wiring
 from support.dicom_files import change_all, flair_series
 from support.networks import FakeNetwork
@@ -95,6 +95,10 @@ class Node:
             job = jobs.start(tx, waiting.id, at=self.now())
         return job, self.read_again(job)
 
+    def job(self):
+        with self.database.read() as tx:
+            return jobs.recent(tx)[0]
+
     def read_again(self, job):
         """What `result.json` holds; of a reading without results what its summary says of it."""
         summary = read_job(lambda *_: self.reader, self.database, self.arrivals, self.store, job.id)
@@ -116,7 +120,7 @@ class Node:
                 return
             moved = finish_reading(
                 tx, job, summary.results, TAKES, at=self.now(), why=summary.reason,
-                result_set=summary.result_set, **facts,
+                result_set=summary.result_set, result_sha256=summary.result_sha256, **facts,
             )  # fmt: skip
             withdraw_former(tx, moved, at=self.now())
 
@@ -368,6 +372,30 @@ def test_bytes_that_nobody_removed_are_missing_all_the_same(node, paths):
     node.store.blob_path(Blob(paths[0].read_bytes()).digest).unlink()
     _, result = node.read()
     assert result["reason"] == "1 of 14 instances were removed from the store: send the whole series again"
+
+
+def test_received_bytes_that_have_changed_are_not_read_and_heal_when_they_come_again(node, paths):
+    node.receive(*paths)
+    digest = Blob(paths[0].read_bytes()).digest
+    changed = bytearray(paths[0].read_bytes())
+    changed[-1] ^= 1
+    node.store.blob_path(digest).write_bytes(changed)
+    with pytest.raises(StoredBytesChanged, match=digest):
+        node.read()
+    assert quarantined(node.store.root) == (digest,)
+    node.receive(paths[0])
+    assert node.read_again(node.job())["status"] == "completed"
+
+
+@pytest.mark.parametrize("name", ["result.json", "lesion_map.npz", "sr.dcm"])
+def test_a_revision_does_not_build_on_a_set_that_has_changed(name, node, paths):
+    _, first = node.next_revision(*paths)
+    with (node.store.set_path(first["result_set"]) / name).open("ab") as file:
+        file.write(b" ")
+    change_all(paths, PatientName="Roe^Jane")
+    node.receive(*paths)
+    with pytest.raises(StoredBytesChanged, match=name):
+        node.read()
 
 
 def test_a_committed_set_is_not_written_again(node, paths):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msnode.domain.findings import Lesion, LesionMap
 from msnode.domain.imaging import Grid, Selection
 from msnode.domain.provenance import Output
+from msnode.errors import StoredBytesChanged
 from msnode.reading.outcome import Reading
-from msnode.reading.result_set import read_former, read_result, write_result_set
+from msnode.reading.result_set import read_former, read_result, sha256_of, write_result_set
 from msnode.reading.summary import ReadingStatus
 from msnode.segment.scope import IN_SCOPE, WARNING, ScopeVerdict
 from support.dicom_files import flair_series
@@ -117,7 +118,10 @@ def test_lesions_of_the_version_before_get_their_axial_diameter(tmp_path):
     sagittal = read(flair_series(tmp_path / "in", slices=6, rows=40, columns=48, orientation="sagittal"), 3)
     folder = tmp_path / "set"
     folder.mkdir()
-    former = written(folder, reading_of(sagittal.lesion_map, source=sagittal.source))
+    written(folder, reading_of(sagittal.lesion_map, source=sagittal.source))
+    result = read_result(folder)
+    del result["arrays"]
+    (folder / "result.json").write_text(json.dumps(result))
     with np.load(folder / "lesion_map.npz") as stored:
         content = dict(stored)
     names = content["lesions"].dtype.names
@@ -125,7 +129,7 @@ def test_lesions_of_the_version_before_get_their_axial_diameter(tmp_path):
     content["lesions"].dtype.names = tuple(old)
     content["lesions"]["longest_in_plane_mm"] = 99.0
     np.savez(folder / "lesion_map.npz", **content)
-    again = former.load_found().lesion_map.lesions
+    again = read_former(folder, 3).load_found().lesion_map.lesions
     assert [repr(lesion) for lesion in again] == [repr(lesion) for lesion in sagittal.lesion_map.lesions]
 
 
@@ -135,3 +139,14 @@ def test_several_notes_lie_side_by_side(one, tmp_path):
     result = write_result_set(reading_of(one.lesion_map, outputs=(report, *notes)), tmp_path)
     assert [o["path"] for o in result["outputs"]] == ["sr.dcm", "ko-0001.dcm", "ko-0002.dcm"]
     assert set(result["files"]) == {p.name for p in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["lesion_map.npz", "result.json"])
+def test_a_set_that_has_changed_is_not_read_again(name, one, tmp_path):
+    write_result_set(reading_of(one.lesion_map, source=one.source), tmp_path)
+    recorded = sha256_of(tmp_path / "result.json")
+    assert read_former(tmp_path, 3, sha256=recorded).load_found().lesion_map.lesions
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(StoredBytesChanged, match=name):
+        read_former(tmp_path, 3, sha256=recorded).load_found()

@@ -10,12 +10,12 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from msnode.domain.arrivals import AssociationFacts
+from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.errors import OutOfResources
 from msnode.receive.ledger import MemoryLedger
 from msnode.receive.request import StoreRequest
 from msnode.receive.spool import Spool
-from msnode.store import Store
+from msnode.store import Store, quarantined
 from support.dicom_files import encoded, flair_series
 
 FACTS = AssociationFacts("a1", "SENDER", "MSNODE", "127.0.0.1", datetime(2024, 1, 2, tzinfo=UTC))
@@ -237,11 +237,62 @@ def test_only_bytes_from_about_the_last_record_on_are_looked_at(spool, ledger, i
     assert {a.digest for a in ledger.arrivals} == {last.digest, lost.digest}
 
 
-def test_damaged_bytes_without_a_record_do_not_keep_the_node_from_starting(
-    spool, ledger, image, tmp_path: Path
+def test_stored_bytes_that_cannot_be_recorded_are_set_aside_and_the_others_are_recorded(
+    spool, ledger, image, tmp_path: Path, capsys
 ) -> None:
     one, store = spool(), Store(tmp_path / "store")
-    one.receive(request(image), FACTS)
+    for number in (1, 2, 3):
+        image.SOPInstanceUID = f"1.2.3.{number}"
+        one.receive(request(image), FACTS)
+    refused = ledger.arrivals[1].digest
     ledger.arrivals.clear()
     store.blob_path("ab" * 32).write_bytes(b"damaged")
-    assert one.recover_unrecorded() == 1
+    add_lost = ledger.add_lost
+
+    def add(arrival: Arrival) -> int:
+        if arrival.digest == refused:
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return add_lost(arrival)
+
+    ledger.add_lost = add
+    assert one.recover_unrecorded() == 2
+    aside = {refused, "ab" * 32}
+    assert set(quarantined(store.root)) == aside
+    assert {
+        facts["digest"] for event, facts in ledger.audited if event == "stored_instance_set_aside"
+    } == aside
+    assert capsys.readouterr().out.count("stored_instance_set_aside") == 2
+    assert aside.isdisjoint(store.blobs())
+    assert one.recover_unrecorded() == 0, "nothing is left to set aside"
+
+
+def test_a_record_that_does_not_answer_sets_nothing_aside(spool, ledger, image, tmp_path: Path) -> None:
+    one = spool()
+    one.receive(request(image), FACTS)
+    ledger.arrivals.clear()
+
+    def gone(*_: object) -> int:
+        raise OutOfResources("the database does not answer")
+
+    ledger.add_lost = gone
+    with pytest.raises(OutOfResources):
+        one.recover_unrecorded()
+    assert quarantined(tmp_path / "store") == ()
+
+
+def test_an_error_that_nothing_foresaw_is_logged_and_answered_and_leaves_no_bytes(
+    spool, ledger, image, tmp_path: Path, capsys
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    one, add = spool(), ledger.add
+    ledger.add = broken
+    assert one.receive(request(image), FACTS).status == 0x0110
+    assert "storing_failed" in capsys.readouterr().out
+    assert list(Store(tmp_path / "store").blobs()) == []
+    ledger.add = add
+    assert one.receive(request(image), FACTS).status == 0x0000
+    ledger.add = broken
+    assert one.receive(request(image), FACTS).status == 0x0110
+    assert list(Store(tmp_path / "store").blobs()) == [ledger.arrivals[0].digest], "a version has these bytes"

@@ -367,3 +367,43 @@ def test_one_instance_under_two_studies_at_once_is_recorded_once(record):
     (row,) = (r for r in rows(record, schema.instance) if r.sop_instance_uid == "1.2.3.1")
     assert sorted(map(len, answers)) == [0, 1]
     assert {"1.2.3.1": row.digest} in answers
+
+
+def test_text_that_no_database_takes_is_recorded_as_it_can_be(record):
+    """Both databases refuse lone surrogates, and PostgreSQL a NUL."""
+    record.open()
+    record.add(patient_key=("HOSP\0ITAL", "47\ud80011"), modality="M\0R")
+    with record.database.read() as tx:
+        assert tx.execute(sa.select(schema.patient.c.issuer, schema.patient.c.patient_id)).all() == [
+            ("HOSPITAL", "47?11")
+        ]
+    with record.database.write() as tx:
+        audit.append(tx, "test", at=record.at(), facts={"what": "A\ud800"})
+    with record.database.read() as tx:
+        assert audit.verify(tx) is None
+
+
+def test_bytes_are_dropped_only_where_no_version_has_them(record):
+    record.open()
+    arrival, dropped = record.add(), []
+    record.arrivals.drop_unrecorded(arrival, drop_bytes=lambda: dropped.append("known"))
+    record.arrivals.drop_unrecorded(
+        replace(arrival, digest="cd" * 32), drop_bytes=lambda: dropped.append("new")
+    )
+    assert dropped == ["new"]
+
+
+def test_what_is_set_aside_is_audited_and_moved_in_one_transaction(record):
+    moved = []
+    record.arrivals.set_aside("cd" * 32, move=lambda: moved.append(1))
+    with record.database.read() as tx:
+        (line,) = tx.execute(sa.select(schema.audit)).all()
+    assert (moved, line.event, "cd" * 32 in line.facts) == ([1], "stored_instance_set_aside", True)
+
+    def full():
+        raise OutOfResources("full")
+
+    with pytest.raises(OutOfResources):
+        record.arrivals.set_aside("ef" * 32, move=full)
+    with record.database.read() as tx:
+        assert len(tx.execute(sa.select(schema.audit)).all()) == 1

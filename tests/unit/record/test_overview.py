@@ -73,3 +73,10 @@ def test_a_study_that_is_coming_in_is_hurried(record):
         _, former = administration.hurry(tx, 1, at=record.at(300))
     assert former == ()
     assert record.job().priority == Priority.STAT
+
+
+def test_bytes_that_were_set_aside_are_an_alarm(record):
+    with record.database.read() as tx:
+        found = overview(tx, now=record.at(), alarm_after_s=600, set_aside=["ab" * 32])
+    (alarm,) = found.alarms
+    assert "ab" * 32 in alarm

@@ -21,7 +21,7 @@ def job(state=JobState.DELIVERING, rejection=None):
 
 def delivery(state, destination="pacs", *, verify=Verify.NONE, note="no route"):
     result = Result("sr", "2.25.2", "1.2.840", "2.25.9", "sr.dcm", "ab" * 32)
-    return Delivery(1, 1, destination, state, 0, 0, verify, 0, None, note, None, AT, "set-1", result)
+    return Delivery(1, 1, destination, state, 0, 0, verify, 0, 0, None, note, None, AT, "set-1", result)
 
 
 @pytest.mark.parametrize("state", set(JobState) - BEING_DELIVERED)

@@ -353,3 +353,63 @@ def test_a_report_whose_answer_was_lost_with_the_process_comes_again(confirming,
             confirming.report(report)
     assert confirming.report(report) == 0x0000
     assert confirming.record.job().state == JobState.COMPLETED
+
+
+def deny(confirming, line, *kinds):
+    """Request storage commitment; the report does not know the objects of these kinds."""
+    confirming.make_due()
+    confirming.run(line)
+    asked = line.requests[-1]
+    wanted = {"seg": SEG, "sr": SR}
+    denied = {r: 0x0112 for r in asked.instances if r.sop_instance_uid in {wanted[k] for k in kinds}}
+    kept = tuple(r for r in asked.instances if r not in denied)
+    assert confirming.report(Report(asked.transaction_uid, kept, denied)) == 0x0000
+
+
+def test_what_two_reports_deny_is_looked_for_and_found_means_kept(confirming):
+    """An archive that holds an object in two series denies it for ever."""
+    line = FakeVerificationSession(has={SEG})
+    deny(confirming, line, "seg")
+    assert confirming.deliver() == ["seg"]
+    deny(confirming, line, "seg")
+    assert confirming.deliver() == [], "it is not sent a third time"
+    assert confirming.ids[-1].startswith("verify:1:0:pacs:")
+    assert len(set(confirming.ids)) == len(confirming.ids), "the engine runs each id once"
+    confirming.run(line)
+    assert confirming.record.job().state == JobState.COMPLETED
+    assert confirming.now()["seg"].note == "found by C-FIND, though 2 commitment reports denied it"
+    assert confirming.now()["sr"].note == "committed by the destination"
+
+
+def test_what_two_reports_deny_and_no_query_finds_is_sent_again(confirming):
+    line = FakeVerificationSession()
+    deny(confirming, line, "seg", "sr")
+    confirming.deliver()
+    deny(confirming, line, "seg", "sr")
+    for _ in range(RETRY.answers):
+        assert confirming.deliver() == []
+        confirming.make_due()
+        confirming.run(line)
+    assert confirming.deliver() == ["seg", "sr"]
+
+
+def test_where_no_query_is_possible_the_reports_are_believed(confirming):
+    line = FakeVerificationSession(finds=False)
+    for _ in range(RETRY.limit):
+        if confirming.record.job().state == JobState.FAILED:
+            break
+        deny(confirming, line, "seg")
+        confirming.make_due()
+        confirming.run(line)
+        confirming.deliver()
+    assert confirming.states() == {"seg": DeliveryState.DEAD, "sr": DeliveryState.COMMITTED}
+
+
+def test_another_reason_is_no_denial(confirming):
+    line = FakeVerificationSession(has={SEG, SR})
+    for _ in range(3):
+        confirming.make_due()
+        confirming.run(line)
+        asked = line.requests[-1]
+        confirming.report(Report(asked.transaction_uid, (), dict.fromkeys(asked.instances, 0x0110)))
+        assert confirming.deliver() == ["seg", "sr"]

@@ -1,8 +1,10 @@
 """What the worker makes of a reading's end, on a record."""
 
-from msnode.errors import ModelError, OutOfResources, ProcessDied, ProcessKilled
+import sqlalchemy as sa
+
+from msnode.errors import ModelError, OutOfResources, ProcessDied, ProcessKilled, StoredBytesChanged
 from msnode.reading.summary import ReadingStatus, ReadingSummary
-from msnode.record import deliveries, jobs
+from msnode.record import deliveries, jobs, schema
 from msnode.record.delivery import Recipient, Result
 from msnode.record.job import JobState
 from msnode.services.read_jobs import Worker
@@ -57,6 +59,16 @@ def test_a_reader_that_is_killed_for_ever_is_given_up(record):
     work_through(record, ChildThat(*[ProcessKilled("killed")] * 50), runs=50)
     assert record.job().state == JobState.FAILED
     assert "cut off 30 times" in record.job().reason
+
+
+def test_bytes_that_have_changed_fail_the_job_and_are_an_alarm_and_an_audit_line(record, capsys):
+    queued(record)
+    work_through(record, ChildThat(StoredBytesChanged("ab/abab.dcm has SHA-256 …")))
+    assert record.job().state == JobState.FAILED
+    assert "abab.dcm" in record.job().reason
+    assert "stored_bytes_changed" in capsys.readouterr().out
+    with record.database.read() as tx:
+        assert tx.execute(sa.select(schema.audit.c.event)).scalars().all() == ["stored_bytes_changed"]
 
 
 def test_a_full_disk_is_waited_for_and_does_not_count(record):

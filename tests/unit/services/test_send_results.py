@@ -1,16 +1,17 @@
 """What the sender makes of a destination's answers, on a record."""
 
 import pytest
+import sqlalchemy as sa
 
 from msnode.deliver.destination import Outcome, SendResult
 from msnode.deliver.fakes import FakeDestination
 from msnode.deliver.retry import RetryPolicy
 from msnode.errors import AssociationRejected, PeerUnreachable
-from msnode.record import deliveries
+from msnode.record import audit, deliveries, schema
 from msnode.record.delivery import DeliveryState
 from msnode.record.job import JobState
 from msnode.services.send_results import Sender
-from msnode.store import Store
+from msnode.store import Blob, Store
 from support.dicom_files import flair_series
 
 # what differs between databases is tested with the functions of the record themselves
@@ -41,6 +42,13 @@ class Sending:
             for kind, uid in (("seg", SEG), ("sr", SR)):
                 (path,) = flair_series(folder / kind, slices=1, SOPInstanceUID=uid)
                 path.rename(files / f"{kind}.dcm")
+                self._record(kind, files / f"{kind}.dcm")
+
+    def _record(self, kind, path):
+        """As the worker did when it was written."""
+        change = schema.result.update().where(schema.result.c.kind == kind)
+        with self.record.database.write() as tx:
+            tx.execute(change.values(sha256=Blob(path.read_bytes()).digest))
 
     def run(self, destination):
         there = {} if destination is None else {"pacs": destination}
@@ -133,3 +141,21 @@ def test_a_run_after_the_end_sends_nothing(sending):
     sending.run(pacs)
     sending.run(pacs)
     assert len(pacs.sent) == len(sending.asked) == 1
+
+
+def test_a_file_that_has_changed_is_never_sent_and_fails_its_job(sending, capsys):
+    path = sending.store.set_path("set-1") / "sr.dcm"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"FLAIR", b"flair"))
+    pacs = Answering("pacs")
+    sending.run(pacs)
+    assert pacs.sent == [(SEG,)]
+    assert sending.states() == {"seg": DeliveryState.DELIVERED, "sr": DeliveryState.DEAD}
+    assert sending.record.job().state == JobState.FAILED
+    assert "it has changed in the store" in sending.record.job().reason
+    assert "stored_bytes_changed" in capsys.readouterr().out
+    with sending.record.database.read() as tx:
+        lines = tx.execute(sa.select(schema.audit.c.event, schema.audit.c.facts)).all()
+        assert [event for event, _ in lines] == ["stored_bytes_changed"]
+        assert SR in lines[0].facts
+        assert audit.verify(tx) is None
