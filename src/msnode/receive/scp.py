@@ -20,7 +20,7 @@ from msnode.receive.accepted import TRANSFER_SYNTAXES
 from msnode.receive.admission import Admission
 from msnode.receive.guard import GuardedServer, end_waiting
 from msnode.receive.limits import Limits
-from msnode.receive.request import SUCCESS
+from msnode.receive.request import OUT_OF_RESOURCES, SUCCESS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from msnode.dicom.commitment import Report, Request
     from msnode.receive.admission import Peer
-    from msnode.receive.request import Answer, StoreRequest
+    from msnode.receive.request import StoreRequest
     from msnode.receive.spool import Spool
 
 log = structlog.get_logger()
@@ -89,6 +89,7 @@ class Receiver:
         self._limits = limits or Limits()
         self._ae = self._application_entity(ae_title)
         self._facts: dict[Association, AssociationFacts] = {}
+        self._recorded: set[Association] = set()
         self._lock = threading.Lock()
         self._server: GuardedServer | None = None
         self._thread: threading.Thread | None = None
@@ -219,27 +220,37 @@ class Receiver:
             address=str(association.requestor.address),
             opened_at=datetime.now(UTC),
         )
+        with self._lock:
+            self._facts[association] = facts
+        self._record_opening(association, facts)
+
+    def _record_opening(self, association: Association, facts: AssociationFacts) -> bool:
+        """Record that an association was opened; False if the record has no room now."""
         try:
             self._spool.ledger.association_opened(facts)
         except OutOfResources as error:
-            log.error("association_not_recorded", error=error)  # noqa: TRY400 - a traceback adds nothing
-            association.abort()
-            return
+            if count := self._counted("association_not_recorded"):
+                log.error("association_not_recorded", count=count, error=error)  # noqa: TRY400 - a traceback adds nothing
+            return False
         with self._lock:
-            self._facts[association] = facts
+            self._recorded.add(association)
         log.info("association_opened", association_id=facts.association_id, calling_ae=facts.calling_ae)
+        return True
 
     def _store(self, association: Association, request: StoreRequest) -> Answer:
         with self._lock:
-            facts = self._facts[association]
-        return self._spool.receive(request, facts)
+            facts, is_recorded = self._facts[association], association in self._recorded
+        if is_recorded or self._record_opening(association, facts):
+            return self._spool.receive(request, facts)
+        return Answer(OUT_OF_RESOURCES, "no room to record")
 
     def _ended(self, association: Association) -> None:
         """Record the end of an association, whatever its reason."""
         with self._lock:
-            facts = self._facts.pop(association, None)
-        if facts is None:
-            return  # it was never accepted, or could bring no instance
+            facts, is_recorded = self._facts.pop(association, None), association in self._recorded
+            self._recorded.discard(association)
+        if facts is None or not is_recorded:
+            return  # it was never accepted, or brought no instance
         released = bool(association.is_released)
         log.info(
             "association_closed",
