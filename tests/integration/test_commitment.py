@@ -23,7 +23,7 @@ from msnode.record.database import Database, upgrade
 from msnode.record.delivery import DeliveryState, Recipient, Result, Verify
 from msnode.record.job import JobState
 from msnode.record.results import finish_reading
-from msnode.series.pixels import same_image
+from msnode.series.comparison import same_image
 from msnode.services.answer_commitments import CommitmentListener, CommitmentResponder
 from msnode.services.confirm_storage import Reports, Verifier
 from msnode.services.send_results import Sender

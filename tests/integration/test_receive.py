@@ -22,7 +22,7 @@ from msnode.receive.ledger import MemoryLedger
 from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
-from msnode.series.pixels import same_image
+from msnode.series.comparison import same_image
 from msnode.store import Store
 from support.dicom_files import change, change_all, enhanced_flair, flair_series
 from support.environment import peer, shared_data

@@ -1,5 +1,7 @@
 """What senders may do to one listener: many at once, all at once, halfway, without waiting, and too much."""
 
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -7,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pynetdicom.acse import ACSE
 
+from msnode.receive.admission import Peer
 from msnode.receive.guarded_socket import GuardedSocket
 from msnode.receive.intake import Intake
 from msnode.receive.ledger import MemoryLedger
@@ -25,11 +29,11 @@ MIB = 2**20
 class Listener:
     """A receiver without durability, and what it was told."""
 
-    def __init__(self, root: Path, limits: Limits | None = None) -> None:
+    def __init__(self, root: Path, limits: Limits | None = None, peers: tuple[Peer, ...] = ()) -> None:
         self.ledger = MemoryLedger()
         self.store = Store(root / "store", durable=False)
         self.spool = Spool(self.store, self.ledger, same_image=lambda *_: True, min_free_bytes=0)
-        self.receiver = Receiver("MSNODE", "127.0.0.1", 0, (), self.spool, limits=limits)
+        self.receiver = Receiver("MSNODE", "127.0.0.1", 0, peers, self.spool, limits=limits)
         self.receiver.start()
 
     def sender(self) -> RawSender:
@@ -40,8 +44,8 @@ class Listener:
 def listener(tmp_path: Path) -> Iterator[Callable[..., Listener]]:
     with ExitStack() as stack:
 
-        def start(**limits: object) -> Listener:
-            found = Listener(tmp_path / "node", Limits(**limits))
+        def start(*, peers: tuple[Peer, ...] = (), **limits: object) -> Listener:
+            found = Listener(tmp_path / "node", Limits(**limits), peers)
             stack.callback(found.receiver.stop)
             return found
 
@@ -257,3 +261,113 @@ def test_twenty_senders_at_once(listener, tmp_path: Path) -> None:
     assert len(list(one.store.blobs())) == 200
     wait_until(lambda: len(one.ledger.closed) == 20, what="all are closed")
     assert all(one.ledger.closed.values())
+
+
+def request(*items: bytes, version: int = 1, called: bytes = b"MSNODE") -> bytes:
+    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2) of these items."""
+    body = struct.pack(">HH16s16s32x", version, 0, called.ljust(16), b"SENDER".ljust(16)) + b"".join(items)
+    return struct.pack(">BBL", 1, 0, len(body)) + body
+
+
+def item(kind: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", kind, 0, len(content)) + content
+
+
+def context(number: int, *syntaxes: bytes) -> bytes:
+    return item(0x20, bytes([number, 0, 0, 0]) + b"".join(syntaxes))
+
+
+APPLICATION = item(0x10, b"1.2.840.10008.3.1.1.1")
+ECHO, IMPLICIT = item(0x30, b"1.2.840.10008.1.1"), item(0x40, b"1.2.840.10008.1.2")
+USER = item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3"))
+ABORT, REJECT = 0x07, 0x03
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (struct.pack(">BBL", 1, 0, 0), ABORT),
+        (request(APPLICATION, context(1, ECHO, IMPLICIT), USER, version=0), REJECT),
+        (request(APPLICATION, context(1, ECHO, IMPLICIT), USER, called=b"OTHER"), REJECT),
+        (request(context(1, ECHO, IMPLICIT), USER), REJECT),
+        (request(item(0x10, b"1.2.3"), context(1, ECHO, IMPLICIT), USER), REJECT),
+        (request(APPLICATION, USER), REJECT),
+        (request(APPLICATION, context(1, ECHO, IMPLICIT)), REJECT),
+        (request(APPLICATION, context(1, ECHO, IMPLICIT), context(1, ECHO, IMPLICIT), USER), REJECT),
+        (request(APPLICATION, context(2, ECHO, IMPLICIT), USER), ABORT),
+        (request(APPLICATION, context(1, IMPLICIT), USER), ABORT),
+        (request(APPLICATION, context(1, ECHO), USER), ABORT),
+        (request(APPLICATION, context(1, ECHO, IMPLICIT)[:-3], USER), ABORT),
+        (request(APPLICATION, bytes(1000), USER), ABORT),
+        (struct.pack(">BBL", 1, 0, 2**20), ABORT),
+        (struct.pack(">BBL", 9, 0, 4) + b"abcd", ABORT),
+        (struct.pack(">BBLL", 5, 0, 4, 0), ABORT),
+        (b"GET / HTTP/1.1\r\n\r\n", ABORT),
+    ],
+)
+def test_what_is_no_association_request_is_answered_and_ended(listener, sent: bytes, answer: int) -> None:
+    one = listener(association_timeout_s=3600)
+    with closing(socket.create_connection(("127.0.0.1", one.receiver.port), timeout=60)) as client:
+        client.sendall(sent)
+        assert client.recv(10)[0] == answer
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b"", "the connection is closed"
+        wait_until(lambda: not one.receiver._server.active_associations, what="its place is free")
+
+
+def test_an_error_in_negotiation_is_answered_and_ended(listener, monkeypatch) -> None:
+    one = listener(association_timeout_s=3600)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ACSE, "negotiate_association", broken)
+    with closing(socket.create_connection(("127.0.0.1", one.receiver.port), timeout=60)) as client:
+        client.sendall(request(APPLICATION, context(1, ECHO, IMPLICIT), USER))
+        assert client.recv(10)[0] == ABORT
+        wait_until(lambda: not one.receiver._server.active_associations, what="its place is free")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\1\0", request(APPLICATION)[:40]])
+def test_a_place_is_free_when_the_peer_hangs_up(listener, sent: bytes) -> None:
+    one = listener(association_timeout_s=3600, pdu_timeout_s=3600)
+    with closing(socket.create_connection(("127.0.0.1", one.receiver.port))) as client:
+        client.sendall(sent)
+        wait_until(lambda: one.receiver._server.active_associations, what="it has a place")
+    wait_until(lambda: not one.receiver._server.active_associations, what="its place is free")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\1\0", request(APPLICATION)[:40]])
+def test_without_an_association_request_a_connection_is_closed_soon(listener, sent: bytes) -> None:
+    one = listener(association_timeout_s=0.5, pdu_timeout_s=3600, idle_timeout_s=3600)
+    with closing(socket.create_connection(("127.0.0.1", one.receiver.port), timeout=60)) as client:
+        client.sendall(sent)
+        with suppress(ConnectionResetError):
+            while client.recv(10):
+                pass
+
+
+def test_silent_connections_take_no_place_from_a_sender(listener, instances) -> None:
+    one = listener(max_connections=4, max_connections_per_address=4, association_timeout_s=3600)
+    with ExitStack() as stack:
+        for count in range(1, 9):
+            stack.enter_context(closing(socket.create_connection(("127.0.0.1", one.receiver.port))))
+            wait_until(
+                lambda c=count: len(one.receiver._server._connected()) == min(c, 4), what="they are accepted"
+            )
+        sender = stack.enter_context(closing(one.sender()))
+        assert sender.store(*instances[0]) == 0
+
+
+def test_forty_strangers_take_no_place(listener, instances) -> None:
+    one = listener(peers=(Peer("SENDER", ("127.0.0.1",)),))
+    with ExitStack() as stack:
+        for number in range(40):
+            client = socket.create_connection(
+                ("127.0.0.1", one.receiver.port), timeout=60, source_address=(f"127.0.1.{number + 1}", 0)
+            )
+            stack.enter_context(closing(client))
+            with suppress(ConnectionResetError):
+                assert client.recv(10) == b"", "closed without a byte"
+        assert one.receiver._server.active_associations == []
+        assert stack.enter_context(closing(one.sender())).store(*instances[0]) == 0

@@ -151,6 +151,22 @@ def test_database_that_has_no_room(node, disk, tmp_path: Path, instances, study)
     assert one.recorded(study).keys() == before | {uid for uid, _ in instances[1:]}
 
 
+def test_without_a_free_byte_an_association_is_answered_until_there_is_room(
+    node, disk, instances, study
+) -> None:
+    url = f"sqlite:///{disk / 'msnode.db'}"
+    upgrade(url)
+    one = node(disk, url)
+    ballast = fill(disk, leave=0)
+    with one.sender() as sender:
+        assert set(send(sender, instances[:3]).values()) == {OUT_OF_RESOURCES}
+        assert sender.echo() == 0
+        ballast.unlink()
+        assert accepted(send(sender, instances[:3])) == {uid for uid, _ in instances[:3]}
+        sender.release()
+    assert one.recorded(study).keys() == {uid for uid, _ in instances[:3]}
+
+
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     monkeypatch.setattr(connections, "BUSY_TIMEOUT_MS", 200)

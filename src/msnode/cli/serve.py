@@ -9,8 +9,8 @@ import typer
 
 from msnode import logs
 from msnode.cli.output import ConfigOption
+from msnode.dicom import decoders
 from msnode.settings import load_settings
-from msnode.wiring import node
 
 
 class Role(StrEnum):
@@ -43,6 +43,9 @@ def serve(
     them, on any number of machines, share the work through one PostgreSQL database and one data_dir.
     Logs go to stderr.
     """
+    decoders.keep_out()  # in these processes nothing is decoded; the children that do are started anew
+    from msnode.wiring import node  # noqa: PLC0415 - it loads pydicom
+
     settings = load_settings(config)
     logs.configure(json=settings.node.log_format == "json", level=settings.node.log_level)
     if role is None:

@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,6 +34,10 @@ _READ_SIZE = 256 * 1024
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.064
 _COMMAND_BYTES = 64 * 1024  # no command set comes near
 _AWAITING_CLOSE = "Sta13"  # PS3.8 Table 9-4
+_REQUEST_BYTES = 256 * 1024  # for an association request; 128 contexts of many transfer syntaxes take a tenth
+_DISCARDS = 8
+_ABORT = struct.pack(">BBLBBBB", 0x07, 0, 4, 0, 0, 2, 6)
+"""A-ABORT by the service provider: invalid PDU parameter value (PS3.8 Table 9-26)."""
 
 
 def _timeval(seconds: float) -> bytes:
@@ -46,6 +51,7 @@ class GuardedSocket(AssociationSocket):
         super().__init__(assoc, client_socket=client_socket)
         client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._limits = limits
+        self.opened_at = time.monotonic()
         # The kernel waits for all requested bytes, but not longer than this.
         client_socket.setblocking(True)
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_POLL_S))
@@ -64,22 +70,35 @@ class GuardedSocket(AssociationSocket):
         pynetdicom sends what another thread has queued when this returns. Therefore the wait is short after
         something was read, since an answer may follow, and grows while nothing comes.
         """
+        if not self.event_queue.empty():
+            return False  # what was read before comes first
+        if self.assoc.dul.state_machine.current_state == _AWAITING_CLOSE:
+            self._discard()
+            return False  # pynetdicom closes the connection then
         if self._unread:
             return True
         client: socket.socket | None = self.socket
         if client is None or not seams.is_connected(self):
             time.sleep(_SHORTEST_PAUSE_S)
             return False
-        pause_s = 0.0 if self.assoc.dul.state_machine.current_state == _AWAITING_CLOSE else self._pause_s
         poll = select.poll()
         try:
             poll.register(client, select.POLLIN)
-            is_ready = bool(poll.poll(1000 * pause_s))
+            is_ready = bool(poll.poll(1000 * self._pause_s))
         except (OSError, ValueError):  # closed by another thread
             self.event_queue.put("Evt17")
             return False
         self._pause_s = _SHORTEST_PAUSE_S if is_ready else min(2 * self._pause_s, _LONGEST_PAUSE_S)
         return is_ready
+
+    def _discard(self) -> None:
+        """Take what else has come, because a socket that is closed unread drops the answer before it."""
+        client: socket.socket | None = self.socket
+        self._unread = self._unread[:0]
+        with suppress(OSError):
+            for _ in range(_DISCARDS):
+                if client is None or not client.recv(_READ_SIZE, socket.MSG_DONTWAIT):
+                    return
 
     def next_data(self) -> memoryview | None:
         """Body of the next PDU, if that is a P-DATA-TF PDU; else None, and `recv` returns it with its header.
@@ -123,19 +142,25 @@ class GuardedSocket(AssociationSocket):
 
     def _read_header(self, nr_bytes: int) -> memoryview:
         self._deadline = time.monotonic() + self._limits.pdu_timeout_s
+        if self._is_before_association():
+            self._deadline = min(self._deadline, self.opened_at + self._limits.association_timeout_s)
         header = self._read(nr_bytes)
         if len(header) == _HEADER_BYTES:
             self._check_header(header)
         return header
 
+    def _is_before_association(self) -> bool:
+        return self.assoc.requestor.primitive is None
+
     def _check_header(self, header: memoryview) -> None:
         pdu_type, _, length = struct.unpack(">BBL", header)
         if pdu_type not in _KNOWN_PDUS:
             return  # pynetdicom aborts without reading a body
-        if length > self._limits.max_pdu_bytes:
-            raise self._refusal(
-                "pdu_too_long", declared_bytes=length, allowed_bytes=self._limits.max_pdu_bytes
-            )
+        allowed = self._limits.max_pdu_bytes
+        if self._is_before_association():
+            allowed = min(allowed, _REQUEST_BYTES)
+        if length > allowed:
+            raise self._refusal("pdu_too_long", declared_bytes=length, allowed_bytes=allowed)
         self._pdu_type = pdu_type
 
     def _read(self, wanted: int) -> memoryview:
@@ -194,6 +219,15 @@ class GuardedSocket(AssociationSocket):
                 self._message_bytes = 0 if is_last else self._message_bytes
             offset += 4 + length
 
+    def abort(self) -> None:
+        """Send A-ABORT, unless the peer takes nothing any more. The caller closes the connection."""
+        client: socket.socket | None = self.socket
+        if client is not None:
+            with suppress(OSError):
+                client.send(_ABORT, socket.MSG_DONTWAIT)
+            self._discard()
+
     def _refusal(self, event: str, **facts: int) -> OSError:
         log.warning(event, address=str(self.assoc.requestor.address), **facts)
+        self.abort()
         return OSError(f"refused: {event}")

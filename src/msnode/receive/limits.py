@@ -18,7 +18,7 @@ class Limits:
             when one is complete). A data set that exceeds it is answered 0xA700.
         max_connections: open connections in all.
         max_connections_per_address: open connections from one address.
-        association_timeout_s: time from the connection to the association request.
+        association_timeout_s: time from the connection until the association request has come in whole.
         idle_timeout_s: silence after which an association is ended.
     """
 
@@ -29,5 +29,5 @@ class Limits:
     max_held_bytes: int = 2 * 1024**3
     max_connections: int = 64
     max_connections_per_address: int = 32
-    association_timeout_s: float = 30
+    association_timeout_s: float = 10
     idle_timeout_s: float = 60

@@ -17,10 +17,10 @@ from msnode.dicom.uids import MR_IMAGE_CLASSES
 from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import ConfigurationError, OutOfResources
 from msnode.receive.accepted import TRANSFER_SYNTAXES
-from msnode.receive.admission import admits
+from msnode.receive.admission import Admission
 from msnode.receive.guard import GuardedServer, end_waiting
 from msnode.receive.limits import Limits
-from msnode.receive.request import SUCCESS
+from msnode.receive.request import OUT_OF_RESOURCES, SUCCESS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
     from msnode.dicom.commitment import Report, Request
     from msnode.receive.admission import Peer
-    from msnode.receive.request import Answer, StoreRequest
+    from msnode.receive.request import StoreRequest
     from msnode.receive.spool import Spool
 
 log = structlog.get_logger()
 
 _WITHOUT_INSTANCES = frozenset({Verification, commitment.SOP_CLASS_UID})
 """SOP classes that bring no instance."""
-_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
+_APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
+_CALLING_AE_NOT_RECOGNISED, _CALLED_AE_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
+_APPLICATION_CONTEXT_NOT_SUPPORTED, _NO_REASON_GIVEN = (1, 1, 2), (1, 2, 1)
+"""Result, source and reason of A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
 
 
 class CommitmentHandler(Protocol):
@@ -80,20 +83,19 @@ class Receiver:
     ) -> None:
         self._address = address
         self._wanted_port = port
-        self._peers = tuple(peers)
-        self._reporters = tuple(reporters)
+        self._admission = Admission(peers, reporters)
         self._spool = spool
         self._commitment = commitment
         self._limits = limits or Limits()
         self._ae = self._application_entity(ae_title)
         self._facts: dict[Association, AssociationFacts] = {}
+        self._recorded: set[Association] = set()
         self._lock = threading.Lock()
         self._server: GuardedServer | None = None
         self._thread: threading.Thread | None = None
 
     def _application_entity(self, ae_title: str) -> AE:
         ae = AE(ae_title=ae_title)
-        ae.require_called_aet = True
         ae.maximum_associations = self._limits.max_connections
         ae.maximum_pdu_size = self._limits.announced_pdu_bytes
         ae.acse_timeout = self._limits.association_timeout_s
@@ -135,6 +137,7 @@ class Receiver:
                 limits=self._limits,
                 store=self._store,
                 ended=self._ended,
+                admission=self._admission,
             )
         except OSError as error:
             where = f"{self._address}:{self._wanted_port}"
@@ -179,18 +182,32 @@ class Receiver:
 
     def _requested(self, event: Event) -> None:
         association = event.assoc
-        calling = _calling_ae(association)
+        calling, called = _calling_ae(association), _called_ae(association)
         address = str(association.requestor.address)
-        if admits(self._peers, calling, address):
+        if reason := _malformed(cast("A_ASSOCIATE", association.requestor.primitive)):
+            if count := self._counted("association_request_malformed", address):
+                log.warning("association_request_malformed", address=address, count=count)
+            _reject(association, *reason)
+        elif called != self._ae.ae_title:
+            if count := self._counted("called_ae_rejected", address):
+                log.warning(
+                    "called_ae_rejected", calling_ae=calling, called_ae=called, address=address, count=count
+                )
+            _reject(association, *_CALLED_AE_NOT_RECOGNISED)
+        elif self._admission.admits(calling, address):
             return
-        if self._reporters and admits(self._reporters, calling, address):
+        elif self._admission.may_report(calling, address):
             association.acceptor.supported_contexts = [
                 c for c in association.acceptor.supported_contexts if c.abstract_syntax in _WITHOUT_INSTANCES
             ]
-            return
-        log.warning("caller_rejected", calling_ae=calling, address=address)
-        association.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_AE_NOT_RECOGNISED)
-        association.kill()  # waits until the rejection is sent
+        else:
+            if count := self._counted("caller_rejected", address):
+                log.warning("caller_rejected", calling_ae=calling, address=address, count=count)
+            _reject(association, *_CALLING_AE_NOT_RECOGNISED)
+
+    def _counted(self, *key: str) -> int:
+        """How many of these to log now; see `Counted`."""
+        return 0 if self._server is None else self._server.counted.count(*key)
 
     def _accepted(self, event: Event) -> None:
         association = event.assoc
@@ -199,31 +216,41 @@ class Receiver:
         facts = AssociationFacts(
             association_id=uuid.uuid4().hex,
             calling_ae=_calling_ae(association),
-            called_ae=str(cast("A_ASSOCIATE", association.requestor.primitive).called_ae_title).strip(),
+            called_ae=_called_ae(association),
             address=str(association.requestor.address),
             opened_at=datetime.now(UTC),
         )
+        with self._lock:
+            self._facts[association] = facts
+        self._record_opening(association, facts)
+
+    def _record_opening(self, association: Association, facts: AssociationFacts) -> bool:
+        """Record that an association was opened; False if the record has no room now."""
         try:
             self._spool.ledger.association_opened(facts)
         except OutOfResources as error:
-            log.error("association_not_recorded", error=error)  # noqa: TRY400 - a traceback adds nothing
-            association.abort()
-            return
+            if count := self._counted("association_not_recorded"):
+                log.error("association_not_recorded", count=count, error=error)  # noqa: TRY400 - a traceback adds nothing
+            return False
         with self._lock:
-            self._facts[association] = facts
+            self._recorded.add(association)
         log.info("association_opened", association_id=facts.association_id, calling_ae=facts.calling_ae)
+        return True
 
     def _store(self, association: Association, request: StoreRequest) -> Answer:
         with self._lock:
-            facts = self._facts[association]
-        return self._spool.receive(request, facts)
+            facts, is_recorded = self._facts[association], association in self._recorded
+        if is_recorded or self._record_opening(association, facts):
+            return self._spool.receive(request, facts)
+        return Answer(OUT_OF_RESOURCES, "no room to record")
 
     def _ended(self, association: Association) -> None:
         """Record the end of an association, whatever its reason."""
         with self._lock:
-            facts = self._facts.pop(association, None)
-        if facts is None:
-            return  # it was never accepted, or could bring no instance
+            facts, is_recorded = self._facts.pop(association, None), association in self._recorded
+            self._recorded.discard(association)
+        if facts is None or not is_recorded:
+            return  # it was never accepted, or brought no instance
         released = bool(association.is_released)
         log.info(
             "association_closed",
@@ -243,3 +270,22 @@ class Receiver:
 
 def _calling_ae(association: Association) -> str:
     return str(cast("A_ASSOCIATE", association.requestor.primitive).calling_ae_title).strip()
+
+
+def _called_ae(association: Association) -> str:
+    return str(cast("A_ASSOCIATE", association.requestor.primitive).called_ae_title).strip()
+
+
+def _malformed(request: A_ASSOCIATE) -> tuple[int, int, int] | None:
+    """Result, source and reason to reject what lacks part of a request (PS3.8 9.3.2); None if it has all."""
+    if str(request.application_context_name or "") != _APPLICATION_CONTEXT_NAME:
+        return _APPLICATION_CONTEXT_NOT_SUPPORTED
+    context_ids = [context.context_id for context in request.presentation_context_definition_list]
+    if not context_ids or len(set(context_ids)) < len(context_ids) or not request.user_information:
+        return _NO_REASON_GIVEN
+    return None
+
+
+def _reject(association: Association, result: int, source: int, reason: int) -> None:
+    association.acse.send_reject(result, source, reason)
+    association.kill()  # waits until the rejection is sent

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-MAX_VOXELS = 2**28
-"""Largest volume that is decoded: 512 x 512 x 1024 voxels (1 GiB as float32)."""
+MAX_VOXELS = 2**27
+"""Largest volume that is decoded: 512 x 512 x 512 voxels (512 MiB as float32)."""
+
+_EXPANDING_BYTES, _MOST_EXPANSION = 16 * 2**20, 500
+"""An instance of more decoded bytes may expand so many times. Small empty images expand further than that."""
 
 _NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
 _GDCM = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
@@ -161,6 +164,11 @@ def _compressed(dataset: Dataset, plugin: str) -> NDArray[np.integer]:
         raise NotReadable(f"pixel data is cut off or damaged: no {frames} complete frames") from error
     if len(streams) != frames:
         raise NotReadable(f"pixel data holds {len(streams)} frames of {frames}")
+    expanded, held = frames * decoded_bytes, sum(map(len, streams))
+    if expanded > max(_EXPANDING_BYTES, _MOST_EXPANSION * held):
+        raise NotReadable(
+            f"pixel data of {held} bytes expands to {expanded}: at most {_MOST_EXPANSION} times"
+        )
     for stream in streams:
         if len(stream) > 2 * decoded_bytes + 65536:
             raise NotReadable(f"a frame takes {len(stream)} bytes compressed, {decoded_bytes} decoded")
@@ -200,30 +208,3 @@ def codestream_size(stream: bytes) -> tuple[int, int, int] | None:
             offset += 2 + length
     except struct.error:
         return None
-
-
-def same_image(one: Path, other: Path) -> bool:
-    """Whether two files hold the same pixels in the same place, whatever else their headers say.
-
-    Compared are the pixels, the rescale, and position, orientation, spacing and Frame of Reference of the
-    classic image or of every frame. False if either file cannot be decoded.
-    """
-    try:
-        first, second = read_file(one, header_only=True), read_file(other, header_only=True)
-        if any(first.get(k) != second.get(k) for k in _GEOMETRY):
-            return False
-        return bool(np.array_equal(decode(one), decode(other)))
-    except (NotAVolume, NotReadable):
-        return False
-
-
-_GEOMETRY = (
-    "FrameOfReferenceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)

@@ -12,7 +12,7 @@ from msnode.receive.admission import Peer
 from msnode.receive.limits import Limits
 from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
-from msnode.series.pixels import same_image
+from msnode.series.comparison import same_image
 from msnode.services.answer_commitments import CommitmentListener
 from msnode.services.confirm_storage import Reports
 from msnode.settings import DicomDestination

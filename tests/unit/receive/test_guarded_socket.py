@@ -76,4 +76,7 @@ def test_there_is_something_to_read_or_not(ends) -> None:
     guarded, peer = ends
     assert not guarded.ready
     peer.sendall(b"x")
+    assert not guarded.ready, "the event of the connection comes first"
+    guarded.event_queue.get_nowait()
     assert guarded.ready
+    guarded.recv(1)
