@@ -91,7 +91,7 @@ def texts(dataset: Dataset | None, attribute: str | BaseTag) -> tuple[str, ...]:
     found = value(dataset, attribute)
     if found is None:
         return ()
-    several = found if isinstance(found, MultiValue) else [found]
+    several = found if isinstance(found, MultiValue | list) else [found]  # a list of binary numbers (FD)
     return tuple(str(each).replace("\0", "") for each in several if each is not None)
 
 

@@ -38,6 +38,8 @@ class SelectionRules:
         min_repetition_time_ms: images with shorter repetition times are T1 weighted, ms.
         min_slices: series with fewer slices are localisers or fragments.
         min_coverage_mm: smallest extent of a head along the slice axis, mm.
+        min_whole_head_mm: the same for a series whose description names a second region: orbits or an inner
+            ear are imaged in a thinner stack, a brain is not, mm.
     """
 
     prefer: tuple[Kind, ...] = KINDS
@@ -46,14 +48,15 @@ class SelectionRules:
     min_repetition_time_ms: float = 4000
     min_slices: int = 5
     min_coverage_mm: float = 40
+    min_whole_head_mm: float = 90
 
 
 def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Selection:
     """Select the FLAIR to read.
 
-    Of several eligible series, the best is the first by: kind in the order of `rules.prefer`, more slices,
-    smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
-    repeated if the first one failed). If two are equal in all of these, none is read.
+    Of several eligible series, the best is the first by: naming no second region, kind in the order of
+    `rules.prefer`, more slices, smaller pixels, the vendor's distortion correction and normalisation, being
+    a repetition (a scan is repeated if the first one failed). If two are equal in all of these, none is read.
 
     If bytes of a FLAIR are missing, neither that series nor another one is read.
 
@@ -136,10 +139,10 @@ def _choose(
     )
 
 
-def _preference(d: Description, rules: SelectionRules) -> tuple[int, int, float, int, bool]:
+def _preference(d: Description, rules: SelectionRules) -> tuple[bool, int, int, float, int, bool]:
     kind: Kind = "3d" if d.is_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
     rank = rules.prefer.index(kind) if kind in rules.prefer else len(rules.prefer)
-    return rank, -d.slice_count, round(d.pixel_mm, 3), -d.corrections, not d.repeated
+    return bool(d.second_region), rank, -d.slice_count, round(d.pixel_mm, 3), -d.corrections, not d.repeated
 
 
 def _in_words(d: Description) -> str:
@@ -148,6 +151,7 @@ def _in_words(d: Description) -> str:
 
 def _why_passed_over(d: Description, best: Description, rules: SelectionRules) -> str:
     names = (
+        "naming no second region",
         "its acquisition and plane",
         "its number of slices",
         "its pixel size",
@@ -193,8 +197,17 @@ def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str
             d.coverage_mm is not None and d.coverage_mm < rules.min_coverage_mm,
             f"slices cover {d.coverage_mm or 0:.0f} mm, at least {rules.min_coverage_mm:g} are needed",
         ),
+        (
+            bool(d.second_region) and d.coverage_mm is not None and d.coverage_mm < rules.min_whole_head_mm,
+            _too_thin(d, rules),
+        ),
     )
     return next((reason for applies, reason in checks if applies), None)
+
+
+def _too_thin(d: Description, rules: SelectionRules) -> str:
+    needed = f"at least {rules.min_whole_head_mm:g} are needed to show the whole head"
+    return f"{d.second_region}: slices cover {d.coverage_mm or 0:.0f} mm, {needed}"
 
 
 def flair_by_name(d: Description) -> str:

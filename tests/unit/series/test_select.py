@@ -94,6 +94,10 @@ TAKEN = [
     ("FLAIR", {"ContrastBolusAgent": ""}),
     ("", {"ProtocolName": "AX FLAIR", **NO_TIMES}),
     ("FLAIR", {"ProtocolName": "BRAIN W/WO CONTRAST"}),
+    ("FLAIR brain and cervical spine", {}),
+    ("Ax T2 FLAIR brain", {"BodyPartExamined": "CSPINE"}),
+    ("Ax T2 FLAIR orbits", {"BodyPartExamined": "HEAD"}),
+    ("Orbit trial FLAIR", {"StudyDescription": "MRI BRAIN"}),
 ]
 
 NOT_ASKED_FOR = [
@@ -115,6 +119,8 @@ NOT_ASKED_FOR = [
     ("FLAIR C-spine", {}, "not a head"),
     ("FLAIR", {"BodyPartExamined": "KNEE"}, "not a head: Body Part Examined KNEE"),
     ("T2 FLAIR orbits", {}, "not a head"),
+    ("FLAIR C-spine", {"StudyDescription": "MRI BRAIN AND CERVICAL SPINE"}, "not a head"),
+    ("FLAIR", {"BodyPartExamined": "CSPINE", "StudyDescription": "MRI BRAIN"}, "Body Part Examined CSPINE"),
 ]
 
 ASKED_FOR_BUT_NOT_READABLE = [
@@ -182,6 +188,13 @@ def test_too_few_slices_and_too_little_coverage_are_answered() -> None:
     assert select([made(slices=1)]).asked_for
 
 
+@pytest.mark.parametrize("description", ["FLAIR brain/orbits", "FLAIR C-spine", "FLAIR pituitary"])
+def test_a_second_region_needs_a_stack_that_shows_the_whole_head(description: str) -> None:
+    thin = select([made(description, slices=16, step=3.0, BodyPartExamined="HEAD")])
+    assert "slices cover 48 mm, at least 90 are needed to show the whole head" in thin.reason
+    assert thin.asked_for
+
+
 def test_mixed_orientations_are_answered() -> None:
     one, other = made(slices=10), made(slices=10, orientation=SAGITTAL)
     mixed = Series("1.2.1", "1.2", one.instances + other.instances)
@@ -213,6 +226,7 @@ def chosen(*series: Series) -> Selection:
         ({"slices": 24}, {"slices": 20}, "number of slices"),
         ({"PixelSpacing": [0.5, 0.5]}, {}, "pixel size"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"]}, {}, "corrections"),
+        ({}, {"SeriesDescription": "FLAIR brain/orbits", "PixelSpacing": [0.5, 0.5]}, "no second region"),
         ({}, {"SeriesDescription": "ORIG FLAIR"}, "corrections"),
         ({"SeriesDescription": "FLAIR repeat"}, {}, "being a repetition"),
     ],
