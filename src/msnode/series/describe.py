@@ -50,6 +50,9 @@ _SAME_PLACE_MM = 0.05
 class Description:
     """A series in the terms of the rules. Text that names a finding is empty if there is none.
 
+    `words` are those of the name, normalised. Where they name the whole examination (`exam_name`), nothing
+    but a FLAIR in them counts.
+
     Times are in ms and None if the header states none. `coverage_mm` and `slice_distance_mm`, the median
     distance between slices, are None if slices have no position. `other_body_part` is shown instead of the
     head, `second_region` is named beside it. `plane` is the nearest anatomical plane, `tilt_deg` the angle
@@ -57,6 +60,8 @@ class Description:
     """
 
     own: bool
+    words: str
+    exam_name: bool
     is_mr_image: bool
     modality: str
     sop_class_name: str
@@ -85,10 +90,16 @@ class Description:
     repeated: bool
 
 
-def describe(series: Series) -> Description:
-    """Describe a series. What must be equal in all instances is read from the first one."""
+def describe(series: Series, exam_names: frozenset[str] = frozenset()) -> Description:
+    """Describe a series. What must be equal in all instances is read from the first one.
+
+    Args:
+        series: at least one instance.
+        exam_names: words that are known to name the whole examination.
+    """
     header = series.instances[0].header
-    words = _words(header)
+    name = _words(header)
+    words = "" if name in exam_names else name
     image_type = _image_type(header)
     modality = text(header, "Modality")
     planes = _planes(series)
@@ -100,10 +111,12 @@ def describe(series: Series) -> Description:
     spacing = next((p.spacing for p in planes if p.spacing is not None), None)
     return Description(
         own=any(is_own(i.header) for i in series.instances),
+        words=name,
+        exam_name=name in exam_names or not text(header, "SeriesDescription").strip(),
         is_mr_image=modality == "MR" and text(header, "SOPClassUID") in MR_IMAGE_CLASSES,
         modality=modality,
         sop_class_name=sop_class_name(text(header, "SOPClassUID")),
-        flair_word=_flair_word(header, words),
+        flair_word=_flair_word(header, name),
         named_other=_named_other(words),
         contrast=_acquisition_contrast(header),
         inversion_time_ms=_inversion_time(header),

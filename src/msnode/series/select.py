@@ -5,7 +5,7 @@ Only headers are read here. The geometry of the selected series is checked later
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,7 @@ from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.describe import Description, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from msnode.domain.imaging import Series
 
@@ -51,18 +51,25 @@ class SelectionRules:
     min_whole_head_mm: float = 90
 
 
-def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Selection:
+def select(
+    series: Sequence[Series],
+    rules: SelectionRules | None = None,
+    *,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> Selection:
     """Select the FLAIR to read.
 
-    Of several eligible series, the best is the first by: naming no second region, kind in the order of
-    `rules.prefer`, more slices, smaller pixels, the vendor's distortion correction and normalisation, being
-    a repetition (a scan is repeated if the first one failed). If two are equal in all of these, none is read.
+    Of several eligible series, the best is the first by: evidence of its own (its numbers, or a name that is
+    not the examination's), naming no second region, kind in the order of `rules.prefer`, more slices,
+    smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
+    repeated if the first one failed). If two are equal in all of these, none is read.
 
     If bytes of a FLAIR are missing, neither that series nor another one is read.
 
     Args:
         series: all series of the study.
         rules: the defaults if None.
+        refused: Series Instance UID → why its images were refused although its headers are eligible.
 
     Returns:
         The selection. If nothing can be read, `refusal` is NoEligibleSeries, AmbiguousSelection, or
@@ -73,11 +80,15 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
     passed: list[PassedOver] = []
     candidates: list[str] = []
     missing: list[str] = []
+    remarks: list[str] = []
+    exam_names = _exam_names(series, rules)
     for one in sorted(series, key=lambda s: s.series_instance_uid):
-        described = describe(one)
+        described = describe(one, exam_names)
         reason = _not_a_candidate(described, rules)
         if reason is None:
             reason = _not_eligible(described, rules, missing=one.missing)
+            if reason is None and (reason := refused.get(one.series_instance_uid)):
+                remarks.append(f"a FLAIR that is preferred by its headers could not be read: {reason}")
             candidates.append(reason or "eligible")
             if reason and reason == one.missing:
                 missing.append(reason)
@@ -96,7 +107,8 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
             refusal=NoEligibleSeries(f"no FLAIR series can be read: {reason}"),
             asked_for=bool(candidates),
         )
-    return _choose(eligible, passed, rules)
+    chosen = _choose(eligible, passed, rules)
+    return replace(chosen, remarks=(*chosen.remarks, *remarks))
 
 
 def _refuse_incomplete(
@@ -112,6 +124,7 @@ def _refuse_incomplete(
 def _choose(
     eligible: list[tuple[Description, Series]], passed: list[PassedOver], rules: SelectionRules
 ) -> Selection:
+    eligible = _without_borrowed_names(eligible, rules)
     eligible = sorted(eligible, key=lambda pair: _preference(pair[0], rules))
     best, chosen = eligible[0]
     tied = [one for d, one in eligible if _preference(d, rules) == _preference(best, rules)]
@@ -139,10 +152,34 @@ def _choose(
     )
 
 
-def _preference(d: Description, rules: SelectionRules) -> tuple[bool, int, int, float, int, bool]:
+def _exam_names(series: Sequence[Series], rules: SelectionRules) -> frozenset[str]:
+    """Names that a FLAIR by numbers shares with a series whose numbers are no FLAIR's."""
+    named = [d for d in map(describe, series) if d.flair_word]
+    proven = {d.words for d in named if flair_by_numbers(d, rules)}
+    return frozenset(proven & {d.words for d in named if _numbers_against(d, rules)})
+
+
+def _without_borrowed_names(
+    eligible: list[tuple[Description, Series]], rules: SelectionRules
+) -> list[tuple[Description, Series]]:
+    """With names marked as the examination's that a series shares with a FLAIR by numbers."""
+    proven = {d.words for d, _ in eligible if flair_by_numbers(d, rules)}
+    return [(replace(d, exam_name=d.exam_name or d.words in proven), one) for d, one in eligible]
+
+
+def _preference(d: Description, rules: SelectionRules) -> tuple[bool, bool, int, int, float, int, bool]:
     kind: Kind = "3d" if d.is_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
     rank = rules.prefer.index(kind) if kind in rules.prefer else len(rules.prefer)
-    return bool(d.second_region), rank, -d.slice_count, round(d.pixel_mm, 3), -d.corrections, not d.repeated
+    by_exam = d.exam_name and d.contrast != "FLUID_ATTENUATED" and not flair_by_numbers(d, rules)
+    return (
+        by_exam,
+        bool(d.second_region),
+        rank,
+        -d.slice_count,
+        round(d.pixel_mm, 3),
+        -d.corrections,
+        not d.repeated,
+    )
 
 
 def _in_words(d: Description) -> str:
@@ -151,6 +188,7 @@ def _in_words(d: Description) -> str:
 
 def _why_passed_over(d: Description, best: Description, rules: SelectionRules) -> str:
     names = (
+        "being a FLAIR by its numbers, not by the name of the examination",
         "naming no second region",
         "its acquisition and plane",
         "its number of slices",

@@ -307,6 +307,42 @@ def test_every_series_not_taken_has_a_reason() -> None:
     assert all(p.reason for p in selection.passed_over)
 
 
+EXAM = {"SeriesDescription": "", "ProtocolName": "MS BRAIN T2 FLAIR"}
+T2 = {"uid": "1.2.2", "slices": 40, "step": 3.0, **times(None, 100, 4500)}
+
+
+@pytest.mark.parametrize("name", [EXAM, {"SeriesDescription": "MS BRAIN T2 FLAIR"}])
+def test_a_flair_by_its_numbers_beats_one_by_the_name_of_the_examination(name: dict) -> None:
+    flair, t2 = made(uid="1.2.1", **name), made(**T2, **name)
+    selection = chosen(flair, t2)
+    assert selection.series[FLAIR] is flair
+    (passed,) = selection.passed_over
+    assert "being a FLAIR by its numbers, not by the name of the examination" in passed.reason
+
+
+def test_a_description_beats_the_name_of_the_examination() -> None:
+    flair, other = made("Ax FLAIR", uid="1.2.1", **times(None, 120, 9000)), made(**T2, **EXAM)
+    assert chosen(flair, other).series[FLAIR] is flair
+
+
+def test_the_name_of_an_examination_denies_nothing() -> None:
+    exam = {"SeriesDescription": "", "ProtocolName": "MS T1 FLAIR C-SPINE DWI +C SCOUT"}
+    flair, t1 = made(uid="1.2.1", **exam), made(uid="1.2.2", **exam | times(None, 10, 500))
+    assert chosen(flair, t1).series[FLAIR] is flair
+    assert select([flair]).refusal is not None  # alone, the name is that of the series
+
+
+def test_a_series_whose_images_were_refused_gives_way_to_the_next() -> None:
+    best, next_best, third = made(uid="1.2.3", slices=30), made(uid="1.2.2", slices=25), made(uid="1.2.1")
+    selection = select([best, next_best, third], refused={"1.2.3": "no brain was found"})
+    assert selection.series[FLAIR] is next_best
+    assert selection.remarks == (
+        "a FLAIR that is preferred by its headers could not be read: no brain was found",
+    )
+    none = select([best], refused={"1.2.3": "no brain was found"})
+    assert (none.series, none.asked_for, none.reason) == ({}, True, "no brain was found")
+
+
 def test_empty_study_is_not_asked_for() -> None:
     selection = select([])
     assert isinstance(selection.refusal, NoEligibleSeries)
