@@ -12,6 +12,7 @@ from msnode.dicom.planes import functional_group, functional_groups, is_enhanced
 from msnode.dicom.uids import MR_IMAGE_CLASSES, is_own, sop_class_name
 from msnode.errors import NotAVolume
 from msnode.series import words as vocabulary
+from msnode.series.aside import DERIVED_TYPES, PHASE_TYPES
 
 if TYPE_CHECKING:
     import re
@@ -24,19 +25,6 @@ if TYPE_CHECKING:
     from msnode.domain.imaging import Series
 
 
-_DERIVED_TYPES = {
-    "MPR",
-    "REFORMATTED",
-    "MIP",
-    "MIN IP",
-    "PROJECTION IMAGE",
-    "SUBTRACTION",
-    "ADC",
-    "MEAN",
-    "AVERAGE",
-    "CSA MPR",
-}
-_PHASE_TYPES = {"P", "R", "I", "PHASE MAP", "REAL", "IMAGINARY", "PHASE", "PHASE_MAP"}
 _CORRECTED_TYPES = {"NORM", "DIS2D", "DIS3D", "FM"}
 _TI_MS, _TE_MS, _TR_MS = (10.0, 10_000.0), (0.01, 5_000.0), (0.5, 100_000.0)
 """What inversion, echo and repetition time of any MR sequence can be; beside it, none is stated."""
@@ -126,9 +114,9 @@ def describe(series: Series, exam_names: frozenset[str] = frozenset()) -> Descri
         ),
         localiser=_first(image_type & {"LOCALIZER"}) or _found(vocabulary.LOCALISER, words),
         diffusion=_diffusion(header, words),
-        derived=_first(image_type & {"DERIVED", "SECONDARY", *_DERIVED_TYPES})
+        derived=_first(image_type & {"DERIVED", "SECONDARY", *DERIVED_TYPES})
         or _found(vocabulary.DERIVED, vocabulary.NOT_DERIVED.sub(" ", words)),
-        not_magnitude=_first(image_type & _PHASE_TYPES),
+        not_magnitude=_first(image_type & PHASE_TYPES),
         post_contrast=_post_contrast(header, words),
         other_body_part=elsewhere,
         second_region=beside,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from msnode.domain.imaging import FLAIR, Selection
 from msnode.domain.provenance import PassedOver
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
+from msnode.series.aside import without_strangers
 from msnode.series.describe import Description, describe
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def select(
     candidates: list[str] = []
     missing: list[str] = []
     remarks: list[str] = []
-    exam_names = _exam_names(series, rules)
-    for one in sorted(series, key=lambda s: s.series_instance_uid):
+    stacks = [without_strangers(s) for s in sorted(series, key=lambda s: s.series_instance_uid)]
+    exam_names = _exam_names([one for one, _ in stacks], rules)
+    for one, _ in stacks:
         described = describe(one, exam_names)
         reason = _not_a_candidate(described, rules)
         if reason is None:
@@ -108,7 +110,8 @@ def select(
             asked_for=bool(candidates),
         )
     chosen = _choose(eligible, passed, rules)
-    return replace(chosen, remarks=(*chosen.remarks, *remarks))
+    aside = [said for one, strangers in stacks if one is chosen.series.get(FLAIR) for said in strangers]
+    return replace(chosen, remarks=(*aside, *remarks))
 
 
 def _refuse_incomplete(

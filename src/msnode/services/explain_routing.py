@@ -56,6 +56,7 @@ class Explanation:
         outcome: the same in words.
         series: what would be read; None where no series can be.
         passed_over: every other series, and why.
+        remarks: what a reader of the results should know of the choice.
         bundle: what reads, `preset` how much of it.
         priority: "stat" or "routine".
         destinations: who gets the results.
@@ -68,6 +69,7 @@ class Explanation:
     outcome: str
     series: ChosenSeries | None
     passed_over: tuple[PassedOver, ...]
+    remarks: tuple[str, ...]
     bundle: str
     preset: str
     priority: str
@@ -129,6 +131,7 @@ def _explain(
         outcome=outcome,
         series=ChosenSeries(chosen.series_instance_uid, selection.reason) if chosen and reads else None,
         passed_over=selection.passed_over,
+        remarks=selection.remarks,
         bundle=rule.bundle or defaults.bundle,
         preset=rule.preset or defaults.preset,
         priority="stat" if rule.urgent else "routine",
