@@ -20,6 +20,7 @@ from msnode.reading.outcome import Found, Reading, selection_digest
 from msnode.reading.segment_volume import segment_volume
 from msnode.reading.summary import ReadingStatus
 from msnode.segment.scope import IN_SCOPE, REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
+from msnode.series.copies import same_volume, without_copies
 from msnode.series.select import select
 from msnode.series.volume import to_volume
 
@@ -87,7 +88,7 @@ def read_study(
     )
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
     with clock.stage("select"):
-        selection = select(study, rules.selection)
+        selection = select(study, rules.selection, same_volume=same_volume)
     removed = _removed(selection, former)
     if (
         former is not None
@@ -142,7 +143,7 @@ def _read_candidates(
     refused: dict[str, str] = {}
     while isinstance(outcome, _Refused):
         refused[outcome.selection.series[FLAIR].series_instance_uid] = str(outcome.why)
-        selection = select(study, rules.selection, refused=refused)
+        selection = select(study, rules.selection, refused=refused, same_volume=same_volume)
         if not selection.series:
             break
         if former is not None and (same := _nothing_new(selection, former)):
@@ -158,7 +159,7 @@ def _read_candidates(
 def _has_another(study: Sequence[Series], selection: Selection, rules: ReadingRules) -> bool:
     """Whether there is a series to read where the images of the selected one are refused."""
     refused = {s.series_instance_uid: "refused before" for s in selection.series.values()}
-    return bool(refused and select(study, rules.selection, refused=refused).series)
+    return bool(refused and select(study, rules.selection, refused=refused, same_volume=same_volume).series)
 
 
 def _read_candidate(
@@ -173,8 +174,9 @@ def _read_candidate(
     source = None
     try:
         with clock.stage("volume"):
-            source = to_volume(selection.series[FLAIR])
-        source = replace(source, warnings=(*selection.remarks, *source.warnings))
+            series, copies = without_copies(selection.series[FLAIR])
+            source = to_volume(series)
+        source = replace(source, warnings=(*selection.remarks, *copies, *source.warnings))
         known = former if former and former.image_digest == source.image_digest else None
         return _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
     except Rejected as refusal:

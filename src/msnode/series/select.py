@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from msnode.dicom.header import number
 from msnode.domain.imaging import FLAIR, Selection
 from msnode.domain.provenance import PassedOver
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
@@ -16,7 +17,7 @@ from msnode.series.aside import without_strangers
 from msnode.series.describe import Description, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from msnode.domain.imaging import Series
 
@@ -57,13 +58,14 @@ def select(
     rules: SelectionRules | None = None,
     *,
     refused: Mapping[str, str] = MappingProxyType({}),
+    same_volume: Callable[[Series, Series], bool] | None = None,
 ) -> Selection:
     """Select the FLAIR to read.
 
     Of several eligible series, the best is the first by: evidence of its own (its numbers, or a name that is
     not the examination's), naming no second region, kind in the order of `rules.prefer`, more slices,
     smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
-    repeated if the first one failed). If two are equal in all of these, none is read.
+    repeated if the first one failed). If two are equal in all of these, none is read, unless they are copies.
 
     If bytes of a FLAIR are missing, neither that series nor another one is read.
 
@@ -71,6 +73,8 @@ def select(
         series: all series of the study.
         rules: the defaults if None.
         refused: Series Instance UID → why its images were refused although its headers are eligible.
+        same_volume: whether two series of the same geometry hold the same image, so that one may stand for
+            both; None takes each for an image of its own.
 
     Returns:
         The selection. If nothing can be read, `refusal` is NoEligibleSeries, AmbiguousSelection, or
@@ -109,7 +113,7 @@ def select(
             refusal=NoEligibleSeries(f"no FLAIR series can be read: {reason}"),
             asked_for=bool(candidates),
         )
-    chosen = _choose(eligible, passed, rules)
+    chosen = _choose(_without_copies(eligible, passed, rules, same_volume), passed, rules)
     aside = [said for one, strangers in stacks if one is chosen.series.get(FLAIR) for said in strangers]
     return replace(chosen, remarks=(*aside, *remarks))
 
@@ -127,8 +131,6 @@ def _refuse_incomplete(
 def _choose(
     eligible: list[tuple[Description, Series]], passed: list[PassedOver], rules: SelectionRules
 ) -> Selection:
-    eligible = _without_borrowed_names(eligible, rules)
-    eligible = sorted(eligible, key=lambda pair: _preference(pair[0], rules))
     best, chosen = eligible[0]
     tied = [one for d, one in eligible if _preference(d, rules) == _preference(best, rules)]
     if len(tied) > 1:
@@ -152,6 +154,39 @@ def _choose(
         series=MappingProxyType({FLAIR: chosen}),
         passed_over=tuple(passed),
         reason=f"FLAIR {how}; {_in_words(best)}",
+    )
+
+
+def _without_copies(
+    eligible: list[tuple[Description, Series]],
+    passed: list[PassedOver],
+    rules: SelectionRules,
+    same_volume: Callable[[Series, Series], bool] | None,
+) -> list[tuple[Description, Series]]:
+    """What is eligible, best first, without the copies of the best, which are passed over."""
+    eligible = _without_borrowed_names(eligible, rules)
+    best, *others = sorted(eligible, key=lambda pair: (_preference(pair[0], rules), _series_number(pair[1])))
+    kept = [best]
+    for described, one in others:
+        if same_volume and _same_geometry(described, best[0]) and same_volume(best[1], one):
+            why = f"the same image as series {best[1].series_instance_uid}: the same pixels at the same place"
+            passed.append(PassedOver(one.series_instance_uid, why))
+        else:
+            kept.append((described, one))
+    return kept
+
+
+def _series_number(one: Series) -> float:
+    """Series Number (0020,0011): whoever copies a series gives it a higher one."""
+    found = number(one.instances[0].header, "SeriesNumber")
+    return float("inf") if found is None else found
+
+
+def _same_geometry(one: Description, other: Description) -> bool:
+    return (one.plane, one.slice_count, round(one.pixel_mm, 2)) == (
+        other.plane,
+        other.slice_count,
+        round(other.pixel_mm, 2),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msnode.dicom.uids import is_own
 from msnode.domain.imaging import FLAIR
 from msnode.routing.rules import Rule, StudyFacts, decide
+from msnode.series.copies import same_volume
 from msnode.series.folder import instances_below
 from msnode.series.select import select
 from msnode.series.volume import group_series
@@ -102,7 +103,7 @@ def explain_folder(
     explained = []
     for _, grouped in groupby(series, key=lambda each: each.study_instance_uid):
         study = tuple(grouped)
-        chosen = select(study, selection)
+        chosen = select(study, selection, same_volume=same_volume)
         facts = StudyFacts(
             calling_aes,
             at,
