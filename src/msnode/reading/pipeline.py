@@ -59,6 +59,7 @@ def read_study(
     asked_for: bool = False,
     former: Former | None = None,
     replaced: Sequence[Replaced] = (),
+    remarks: Sequence[str] = (),
 ) -> Reading:
     """Read one study: select, volume, preprocess, segment, measure, encode.
 
@@ -75,6 +76,7 @@ def read_study(
         asked_for: a person asked for this reading, so that silence is never an answer.
         former: the revision before, if any.
         replaced: what destinations have of earlier revisions; rejected where this reading replaces it.
+        remarks: what a reader of the results should know of how the study came.
 
     Returns:
         A reading of any status. Input that cannot be read is a status, not an exception.
@@ -102,7 +104,9 @@ def read_study(
     outcome = (
         _Refused(selection, None, why)
         if why is not None
-        else _read_candidates(study, selection, rules, provenance, load_network, former=former, clock=clock)
+        else _read_candidates(
+            study, selection, rules, provenance, load_network, former=former, remarks=remarks, clock=clock
+        )
     )
     if isinstance(outcome, _Refused):
         selection = outcome.selection
@@ -135,10 +139,13 @@ def _read_candidates(
     load_network: Callable[[], Network],
     *,
     former: Former | None,
+    remarks: Sequence[str],
     clock: _Clock,
 ) -> Reading | _Refused:
     """Read the best series; if its images are refused, the next one. If all are, the first refusal counts."""
-    read = partial(_read_candidate, rules, provenance, load_network, former=former, clock=clock)
+    read = partial(
+        _read_candidate, rules, provenance, load_network, former=former, remarks=remarks, clock=clock
+    )
     first = outcome = read(selection)
     refused: dict[str, str] = {}
     while isinstance(outcome, _Refused):
@@ -169,6 +176,7 @@ def _read_candidate(
     selection: Selection,
     *,
     former: Former | None,
+    remarks: Sequence[str],
     clock: _Clock,
 ) -> Reading | _Refused:
     source = None
@@ -176,7 +184,7 @@ def _read_candidate(
         with clock.stage("volume"):
             series, copies = without_copies(selection.series[FLAIR])
             source = to_volume(series)
-        source = replace(source, warnings=(*selection.remarks, *copies, *source.warnings))
+        source = replace(source, warnings=(*remarks, *selection.remarks, *copies, *source.warnings))
         known = former if former and former.image_digest == source.image_digest else None
         return _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
     except Rejected as refusal:

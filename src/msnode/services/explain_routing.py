@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -57,7 +57,7 @@ class Explanation:
         outcome: the same in words.
         series: what would be read; None where no series can be.
         passed_over: every other series, and why.
-        remarks: what a reader of the results should know of the choice.
+        remarks: what a reader of the results should know of the files and of the choice.
         bundle: what reads, `preset` how much of it.
         priority: "stat" or "routine".
         destinations: who gets the results.
@@ -97,13 +97,15 @@ def explain_folder(
         at: when they would be complete, local time.
 
     Raises:
-        NotReadable: no DICOM file, or a DICOM file that is damaged.
+        NotReadable: see `instances_below`.
     """
-    series = group_series(instances_below(path))
+    instances, left_out = instances_below(path)
+    series = group_series(instances)
     explained = []
     for _, grouped in groupby(series, key=lambda each: each.study_instance_uid):
         study = tuple(grouped)
         chosen = select(study, selection, same_volume=same_volume)
+        chosen = replace(chosen, remarks=(*left_out, *chosen.remarks))
         facts = StudyFacts(
             calling_aes,
             at,

@@ -182,3 +182,9 @@ def test_where_every_candidate_is_refused_the_first_reason_counts(study, tmp_pat
 
 def find_brain_or_nothing(volume):
     return find_nothing(volume) if np.ptp(volume.data) == 0 else find_brain(volume)
+
+
+def test_what_was_left_out_of_a_folder_reaches_the_report(study):
+    said = "2 of 7 files in the folder were left out: no DICOM files"
+    reading = read_study(study, HEAD, provenance(), FakeNetwork, remarks=(said,))
+    assert said in report_texts(reading)
