@@ -89,6 +89,8 @@ def _print_explanation(each: Explanation) -> None:
         _say(f"  series {each.series.series_instance_uid}: chosen: {each.series.reason}")
     for other in each.passed_over:
         _say(f"  series {other.series_instance_uid}: not chosen: {other.reason}")
+    for remark in each.remarks:
+        _say(f"  remark: {remark}")
     if each.reads:
         _say(f"  bundle {each.bundle}, preset {each.preset}, priority {each.priority}")
         _say(f"  destinations: {', '.join(each.destinations) or _NO_DESTINATIONS}")

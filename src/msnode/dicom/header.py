@@ -92,7 +92,7 @@ def texts(dataset: Dataset | None, attribute: str | BaseTag) -> tuple[str, ...]:
     found = value(dataset, attribute)
     if found is None:
         return ()
-    several = found if isinstance(found, MultiValue) else [found]
+    several = found if isinstance(found, MultiValue | list) else [found]  # a list of binary numbers (FD)
     return tuple(storable(str(each)) for each in several if each is not None)
 
 

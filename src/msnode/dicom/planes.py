@@ -15,6 +15,8 @@ from msnode.domain.imaging import Frame
 from msnode.errors import NotAVolume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
     from pydicom import Dataset
@@ -56,21 +58,22 @@ def is_enhanced(header: Dataset) -> bool:
 
 
 def functional_group(header: Dataset, index: int, sequence: str) -> Dataset | None:
-    """The first item of a functional group macro for frame `index` (from 0): the frame's own, else shared.
+    """The first item of a functional group macro for frame `index` (from 0); None if the header has none."""
+    found = functional_groups(header, index, sequence)
+    return found[0] if found else None
 
-    None if the header has neither.
-    """
+
+def functional_groups(header: Dataset, index: int, sequence: str) -> Sequence[Dataset]:
+    """The items of a functional group macro for frame `index` (from 0): the frame's own, else shared."""
     for groups, position in (
         ("PerFrameFunctionalGroupsSequence", index),
         ("SharedFunctionalGroupsSequence", 0),
     ):
         found = items(header, groups)
-        if position >= len(found):
-            continue
-        macro = items(found[position], sequence)
+        macro = items(found[position], sequence) if position < len(found) else ()
         if macro:
-            return macro[0]
-    return None
+            return macro
+    return ()
 
 
 def planes_of(instance: Instance) -> tuple[Plane, ...]:

@@ -145,6 +145,7 @@ class Selection:
         refusal: the error that ends the job where nothing can be read, else None.
         asked_for: whether the study held a candidate, so that silence would be a wrong answer;
             a study without one was merely routed past the node and is recorded, not reported.
+        remarks: what a reader of the results should know of the choice.
     """
 
     series: Mapping[str, Series]
@@ -152,6 +153,7 @@ class Selection:
     reason: str
     refusal: Rejected | None = None
     asked_for: bool = True
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

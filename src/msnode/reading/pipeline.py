@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from msnode.reading.outcome import Found, Reading, selection_digest
 from msnode.reading.segment_volume import segment_volume
 from msnode.reading.summary import ReadingStatus
 from msnode.segment.scope import IN_SCOPE, REFUSAL, ScopeVerdict, brain_volume_ml, judge_scope
+from msnode.series.copies import same_volume, without_copies
 from msnode.series.select import select
 from msnode.series.volume import to_volume
 
@@ -44,7 +46,8 @@ class _Clock:
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - start, 4)
+            taken = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.seconds[name] = round(taken, 4)
 
 
 def read_study(
@@ -56,11 +59,14 @@ def read_study(
     asked_for: bool = False,
     former: Former | None = None,
     replaced: Sequence[Replaced] = (),
+    remarks: Sequence[str] = (),
 ) -> Reading:
     """Read one study: select, volume, preprocess, segment, measure, encode.
 
     An image that the revision before has read is not read again: where the identity has changed, what was
     found is encoded again under the new one; where it has not, the results stand.
+
+    If the images of the selected series are refused, the next candidate is read, with a remark.
 
     Args:
         study: every series of the study that is known, without objects a node made.
@@ -70,6 +76,7 @@ def read_study(
         asked_for: a person asked for this reading, so that silence is never an answer.
         former: the revision before, if any.
         replaced: what destinations have of earlier revisions; rejected where this reading replaces it.
+        remarks: what a reader of the results should know of how the study came.
 
     Returns:
         A reading of any status. Input that cannot be read is a status, not an exception.
@@ -83,33 +90,105 @@ def read_study(
     )
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
     with clock.stage("select"):
-        selection = select(study, rules.selection)
+        selection = select(study, rules.selection, same_volume=same_volume)
     removed = _removed(selection, former)
-    if former is not None and (same := _nothing_new(selection, former)):
+    if (
+        former is not None
+        and (same := _nothing_new(selection, former))
+        and not (former.status == ReadingStatus.REJECTED and _has_another(study, selection, rules))
+    ):
         return Reading(ReadingStatus.UNCHANGED, same, selection, provenance)
     if removed:  # what cannot be read replaces nothing
         provenance, replaced = replace(provenance, replaced_reports={}), ()
-    source = None
-    try:
-        if removed:
-            raise NotReadable(removed)
-        if selection.refusal is not None:
-            raise selection.refusal
-        with clock.stage("volume"):
-            source = to_volume(selection.series[FLAIR])
-            known = former if former and former.image_digest == source.image_digest else None
-        reading = _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
-    except Rejected as refusal:
+    why = NotReadable(removed) if removed else selection.refusal
+    outcome = (
+        _Refused(selection, None, why)
+        if why is not None
+        else _read_candidates(
+            study, selection, rules, provenance, load_network, former=former, remarks=remarks, clock=clock
+        )
+    )
+    if isinstance(outcome, _Refused):
+        selection = outcome.selection
         if not (asked_for or selection.asked_for):
             return Reading(
-                ReadingStatus.PASSED_OVER, str(refusal), selection, provenance, timings_s=clock.seconds
+                ReadingStatus.PASSED_OVER, str(outcome.why), selection, provenance, timings_s=clock.seconds
             )
-        candidates = _candidates(study, selection, source)
+        candidates = _candidates(study, selection, outcome.source)
         reading = _reject(
-            refusal, candidates, selection, provenance, rules.results, former=former, clock=clock
+            outcome.why, candidates, selection, provenance, rules.results, former=former, clock=clock
         )
-        reading = replace(reading, source=source, removed=bool(removed))
-    return _reject_replaced(reading, replaced)
+        outcome = replace(reading, source=outcome.source, removed=bool(removed))
+    return _reject_replaced(outcome, replaced)
+
+
+@dataclass(frozen=True, eq=False)
+class _Refused:
+    """A selection that could not be read: its series as a volume, if it is one, and why."""
+
+    selection: Selection
+    source: SourceVolume | None
+    why: Rejected
+
+
+def _read_candidates(
+    study: Sequence[Series],
+    selection: Selection,
+    rules: ReadingRules,
+    provenance: Provenance,
+    load_network: Callable[[], Network],
+    *,
+    former: Former | None,
+    remarks: Sequence[str],
+    clock: _Clock,
+) -> Reading | _Refused:
+    """Read the best series; if its images are refused, the next one. If all are, the first refusal counts."""
+    read = partial(
+        _read_candidate, rules, provenance, load_network, former=former, remarks=remarks, clock=clock
+    )
+    first = outcome = read(selection)
+    refused: dict[str, str] = {}
+    while isinstance(outcome, _Refused):
+        refused[outcome.selection.series[FLAIR].series_instance_uid] = str(outcome.why)
+        selection = select(study, rules.selection, refused=refused, same_volume=same_volume)
+        if not selection.series:
+            break
+        if former is not None and (same := _nothing_new(selection, former)):
+            return Reading(ReadingStatus.UNCHANGED, same, selection, provenance)
+        outcome = read(selection)
+    if isinstance(outcome, Reading) or isinstance(first, Reading):
+        return outcome
+    passed = first.selection.passed_over
+    said = tuple(replace(p, reason=refused.get(p.series_instance_uid, p.reason)) for p in passed)
+    return replace(first, selection=replace(first.selection, passed_over=said))
+
+
+def _has_another(study: Sequence[Series], selection: Selection, rules: ReadingRules) -> bool:
+    """Whether there is a series to read where the images of the selected one are refused."""
+    refused = {s.series_instance_uid: "refused before" for s in selection.series.values()}
+    return bool(refused and select(study, rules.selection, refused=refused, same_volume=same_volume).series)
+
+
+def _read_candidate(
+    rules: ReadingRules,
+    provenance: Provenance,
+    load_network: Callable[[], Network],
+    selection: Selection,
+    *,
+    former: Former | None,
+    remarks: Sequence[str],
+    clock: _Clock,
+) -> Reading | _Refused:
+    source = None
+    try:
+        with clock.stage("volume"):
+            series, copies = without_copies(selection.series[FLAIR])
+            source = to_volume(series)
+        source = replace(source, warnings=(*remarks, *selection.remarks, *copies, *source.warnings))
+        known = former if former and former.image_digest == source.image_digest else None
+        return _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
+    except Rejected as refusal:
+        return _Refused(selection, source, refusal)
 
 
 def _removed(selection: Selection, former: Former | None) -> str:
@@ -141,10 +220,11 @@ def _read_series(
 ) -> Reading:
     """Read a volume, or take over what the revision before found in the very same image."""
     identity = _identity(source.frames[0].instance)
-    if known is not None and known.identity_digest == identity and known.since is None:
+    stands = known is not None and known.identity_digest == identity and known.since is None
+    if known is not None and stands and known.status != ReadingStatus.REJECTED:
         why = "the same image and identity as in the revision before, in other bytes"
         return Reading(ReadingStatus.UNCHANGED, why, selection, provenance)
-    if known is not None and known.made_with(provenance):
+    if known is not None and (stands or known.made_with(provenance)):
         found = _found_before(known)
         origin = f", as found by revision {known.revision}"
     else:

@@ -98,14 +98,15 @@ def read_folder(path: Path, out: Path, open_reader: Callable[[], Reader]) -> dic
         What `result.json` holds.
 
     Raises:
-        NotReadable: no DICOM file, or a DICOM file that is damaged.
+        NotReadable: see `instances_below`.
         AmbiguousSelection: files of several studies.
     """
-    instances = instances_below(path)
+    instances, left_out = instances_below(path)
     study = group_series(instances)
     studies = {s.study_instance_uid for s in study}
     if len(studies) > 1:
         raise AmbiguousSelection(f"{path} holds {len(studies)} studies; give the folder of one")
     newest = max(i.path.stat().st_mtime for i in instances)
     started_at = datetime.fromtimestamp(int(newest), UTC)
-    return write_result_set(open_reader().read(study, started_at=started_at, asked_for=True), out)
+    reading = open_reader().read(study, started_at=started_at, asked_for=True, remarks=left_out)
+    return write_result_set(reading, out)

@@ -64,6 +64,7 @@ class Reader:
         former: Former | None = None,
         replaced: Sequence[Replaced] = (),
         asked_for: bool = False,
+        remarks: Sequence[str] = (),
     ) -> Reading:
         """Read one study; see `Provenance` and `pipeline.read_study` for the arguments."""
         provenance = Provenance(
@@ -77,7 +78,7 @@ class Reader:
         )
         return read_study(
             study, self._rules, provenance, self.networks,
-            asked_for=asked_for, former=former, replaced=replaced,
+            asked_for=asked_for, former=former, replaced=replaced, remarks=remarks,
         )  # fmt: skip
 
 

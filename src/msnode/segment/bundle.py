@@ -87,6 +87,7 @@ class Scope(_Part):
         slice_distance_mm: smallest and largest distance between slice centres.
         field_strength_t: magnetic field strengths seen in training, tesla.
         manufacturers: vendors seen in training, as in (0008,0070).
+        min_age_years: age of the youngest patient in training; a manifest that states none is of adults.
         brain_volume_ml: smallest and largest volume of brain and ventricles; None is not judged.
         intensity_histogram: intensities seen in training; None is not judged.
     """
@@ -95,6 +96,7 @@ class Scope(_Part):
     slice_distance_mm: tuple[float, float]
     field_strength_t: tuple[float, ...]
     manufacturers: tuple[str, ...]
+    min_age_years: float = 18
     brain_volume_ml: tuple[float, float] | None = None
     intensity_histogram: IntensityHistogram | None = None
 

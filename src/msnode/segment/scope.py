@@ -1,13 +1,15 @@
 """Whether a series lies inside what a bundle has seen in training: read, read with a warning, or refused.
 
-An acquisition that training did not see (plane, slice distance, field strength, manufacturer) is read and
-said. Refused is only what would give a meaningless result: intensities that are no FLAIR's, or a "brain" of
-a size that no brain has.
+What training did not see (plane, slice distance, field strength, manufacturer, age) is read and said.
+Refused is only what would give a meaningless result: intensities that are no FLAIR's, or a "brain" of a size
+that no brain has.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -32,6 +34,11 @@ REFUSAL: Literal["refusal"] = "refusal"
 
 _PLANES = ("sagittal", "coronal", "axial")  # by the patient axis (x, y, z in LPS) closest to the slice axis
 _FIELD_TOLERANCE_T = 0.2
+_AGE = re.compile(r"(\d{1,3})([DWMY])")  # value representation AS, PS3.5 6.2
+_A_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
+_OLDEST_YEARS = 120
+_YEARS_FROM = 2
+"""Younger patients' ages are given in months."""
 _FAR_BELOW, _FAR_ABOVE = 1 / 3, 2.0
 """Shares of the smallest and the largest brain of training beyond which no brain can have been found."""
 _CUT_SHARE = 0.4
@@ -139,14 +146,34 @@ def _acquisition(scope: Scope, grid: Grid, header: Dataset) -> list[str]:
     if not low <= distance <= high:
         found.append(f"slice distance {distance:.1f} mm; the model was trained on {low:g} to {high:g} mm")
     field = number(header, "MagneticFieldStrength")
-    if field is not None and all(abs(field - seen) > _FIELD_TOLERANCE_T for seen in scope.field_strength_t):
+    if field and all(abs(field - seen) > _FIELD_TOLERANCE_T for seen in scope.field_strength_t):
         seen = ", ".join(f"{t:g}" for t in scope.field_strength_t)
         found.append(f"field strength {field:g} T; the model was trained on {seen} T")
     vendor = text(header, "Manufacturer").strip()
     if vendor and not any(known.casefold() in vendor.casefold() for known in scope.manufacturers):
         known = ", ".join(scope.manufacturers)
         found.append(f"a scanner's manufacturer that the model was not trained on ({known} only)")
+    years = _age_years(header)
+    if years is not None and years < scope.min_age_years:
+        age = f"{years:.0f} years" if years >= _YEARS_FROM else f"{years * 12:.0f} months"
+        found.append(f"patient aged {age}; the model was trained on ages from {scope.min_age_years:g} years")
     return found
+
+
+def _age_years(header: Dataset) -> float | None:
+    """Patient's Age (0010,1010), else from birth and study date; None where neither states a possible age."""
+    stated = _AGE.fullmatch(text(header, "PatientAge").strip())
+    if stated and 0 < (years := int(stated[1]) / _A_YEAR[stated[2]]) <= _OLDEST_YEARS:
+        return years
+    try:
+        born, scanned = (
+            datetime.strptime(text(header, keyword).strip(), "%Y%m%d").replace(tzinfo=UTC)
+            for keyword in ("PatientBirthDate", "StudyDate")
+        )
+    except ValueError:
+        return None
+    years = (scanned - born).days / _A_YEAR["D"]
+    return years if 0 < years <= _OLDEST_YEARS else None
 
 
 def _brain_volume(scope: Scope, prepared: Prepared) -> list[tuple[bool, str]]:

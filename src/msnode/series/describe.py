@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msnode.dicom.header import items, number, text, texts
-from msnode.dicom.planes import functional_group, is_enhanced, planes_of
+from msnode.dicom.planes import functional_group, functional_groups, is_enhanced, planes_of
 from msnode.dicom.uids import MR_IMAGE_CLASSES, is_own, sop_class_name
 from msnode.errors import NotAVolume
 from msnode.series import words as vocabulary
+from msnode.series.aside import DERIVED_TYPES, PHASE_TYPES
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from pydicom import Dataset
@@ -24,20 +25,10 @@ if TYPE_CHECKING:
     from msnode.domain.imaging import Series
 
 
-_DERIVED_TYPES = {
-    "MPR",
-    "REFORMATTED",
-    "MIP",
-    "MIN IP",
-    "PROJECTION IMAGE",
-    "SUBTRACTION",
-    "ADC",
-    "MEAN",
-    "AVERAGE",
-    "CSA MPR",
-}
-_PHASE_TYPES = {"P", "R", "I", "PHASE MAP", "REAL", "IMAGINARY", "PHASE", "PHASE_MAP"}
 _CORRECTED_TYPES = {"NORM", "DIS2D", "DIS3D", "FM"}
+_TI_MS, _TE_MS, _TR_MS = (10.0, 10_000.0), (0.01, 5_000.0), (0.5, 100_000.0)
+"""What inversion, echo and repetition time of any MR sequence can be; beside it, none is stated."""
+_B_VALUES = (1.0, 100_000.0)  # s/mm2
 _SLICE_3D_MM = 2.0
 _SAME_COSINE = 0.01
 _SAME_PLACE_MM = 0.05
@@ -47,12 +38,18 @@ _SAME_PLACE_MM = 0.05
 class Description:
     """A series in the terms of the rules. Text that names a finding is empty if there is none.
 
-    Times are in ms and None if the header has none. `coverage_mm` and `slice_distance_mm`, the median
-    distance between slices, are None if slices have no position. `plane` is the nearest anatomical plane,
-    `tilt_deg` the angle between its normal and that of the slices.
+    `words` are those of the name, normalised. Where they name the whole examination (`exam_name`), nothing
+    but a FLAIR in them counts.
+
+    Times are in ms and None if the header states none. `coverage_mm` and `slice_distance_mm`, the median
+    distance between slices, are None if slices have no position. `other_body_part` is shown instead of the
+    head, `second_region` is named beside it. `plane` is the nearest anatomical plane, `tilt_deg` the angle
+    between its normal and that of the slices.
     """
 
     own: bool
+    words: str
+    exam_name: bool
     is_mr_image: bool
     modality: str
     sop_class_name: str
@@ -68,6 +65,7 @@ class Description:
     not_magnitude: str
     post_contrast: str
     other_body_part: str
+    second_region: str
     orientation_count: int
     slice_count: int
     coverage_mm: float | None
@@ -80,38 +78,48 @@ class Description:
     repeated: bool
 
 
-def describe(series: Series) -> Description:
-    """Describe a series. What must be equal in all instances is read from the first one."""
+def describe(series: Series, exam_names: frozenset[str] = frozenset()) -> Description:
+    """Describe a series. What must be equal in all instances is read from the first one.
+
+    Args:
+        series: at least one instance.
+        exam_names: words that are known to name the whole examination.
+    """
     header = series.instances[0].header
-    words = _words(header)
+    name = _words(header)
+    words = "" if name in exam_names else name
     image_type = _image_type(header)
     modality = text(header, "Modality")
     planes = _planes(series)
     depths, plane_name, tilt_deg, orientations = _places(planes)
     steps = np.diff(depths)
     step = float(np.median(steps)) if len(steps) else None
+    elsewhere, beside = _regions(header, words)
     acquisition = text(header, "MRAcquisitionType")
     spacing = next((p.spacing for p in planes if p.spacing is not None), None)
     return Description(
         own=any(is_own(i.header) for i in series.instances),
+        words=name,
+        exam_name=name in exam_names or not text(header, "SeriesDescription").strip(),
         is_mr_image=modality == "MR" and text(header, "SOPClassUID") in MR_IMAGE_CLASSES,
         modality=modality,
         sop_class_name=sop_class_name(text(header, "SOPClassUID")),
-        flair_word=_flair_word(header, words),
+        flair_word=_flair_word(header, name),
         named_other=_named_other(words),
         contrast=_acquisition_contrast(header),
         inversion_time_ms=_inversion_time(header),
-        echo_time_ms=_timed(header, "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
-        repetition_time_ms=_timed(
-            header, "RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"
+        echo_time_ms=_time(header, "EchoTime", "MREchoSequence", "EffectiveEchoTime", _TE_MS),
+        repetition_time_ms=_time(
+            header, "RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime", _TR_MS
         ),
         localiser=_first(image_type & {"LOCALIZER"}) or _found(vocabulary.LOCALISER, words),
         diffusion=_diffusion(header, words),
-        derived=_first(image_type & {"DERIVED", "SECONDARY", *_DERIVED_TYPES})
+        derived=_first(image_type & {"DERIVED", "SECONDARY", *DERIVED_TYPES})
         or _found(vocabulary.DERIVED, vocabulary.NOT_DERIVED.sub(" ", words)),
-        not_magnitude=_first(image_type & _PHASE_TYPES),
+        not_magnitude=_first(image_type & PHASE_TYPES),
         post_contrast=_post_contrast(header, words),
-        other_body_part=_other_body_part(header, words),
+        other_body_part=elsewhere,
+        second_region=beside,
         orientation_count=orientations,
         slice_count=len(depths) or len(planes),
         coverage_mm=None if step is None else float(depths[-1] - depths[0]) + step,
@@ -170,47 +178,93 @@ def _acquisition_contrast(header: Dataset) -> str:
     return text(item, "AcquisitionContrast") or text(header, "AcquisitionContrast")
 
 
-def _timed(header: Dataset, keyword: str, sequence: str, inside: str) -> float | None:
-    """A time in ms, from the functional group if there is one; None for 0, which means not applicable."""
+def _stated(values: Iterable[float | None], limits: tuple[float, float]) -> float | None:
+    """The first value that can be one; None if none is. 0 and the absurd are place-holders."""
+    low, high = limits
+    return next((v for v in values if v is not None and low <= v <= high), None)
+
+
+def _time(
+    header: Dataset, keyword: str, sequence: str, inside: str, limits: tuple[float, float]
+) -> float | None:
+    """A time in ms, from the functional group if it states one, else from the top of the data set."""
     item = functional_group(header, 0, sequence)
-    found = number(item, inside)
-    return (found if found is not None else number(header, keyword)) or None
+    return _stated((number(item, inside), number(header, keyword)), limits)
 
 
 def _inversion_time(header: Dataset) -> float | None:
     """Inversion Time (0018,0082), or the first of Inversion Times (0018,9079) if inversion recovery is on."""
     item = functional_group(header, 0, "MRModifierSequence")
-    if item is None:
-        return number(header, "InversionTime") or None
     if text(item, "InversionRecovery") == "NO":
         return None
-    times = text(item, "InversionTimes").split("\\")
+    several = [_as_number(each) for each in texts(item, "InversionTimes")]
+    return _stated((*several, number(item, "InversionTime"), number(header, "InversionTime")), _TI_MS)
+
+
+def _as_number(written: str) -> float | None:
     try:
-        return float(times[0])
+        return float(written)
     except ValueError:
-        return number(item, "InversionTime") or number(header, "InversionTime") or None
+        return None
 
 
 def _diffusion(header: Dataset, words: str) -> str:
     item = functional_group(header, 0, "MRDiffusionSequence")
-    b_value = number(item, "DiffusionBValue") or number(header, "DiffusionBValue")
+    b_value = _stated((number(item, "DiffusionBValue"), number(header, "DiffusionBValue")), _B_VALUES)
     return f"b = {b_value:g}" if b_value else _found(vocabulary.DIFFUSION, words)
 
 
 def _post_contrast(header: Dataset, words: str) -> str:
-    agent = text(header, "ContrastBolusAgent")
-    if vocabulary.names_an_agent(agent) or items(header, "ContrastBolusAgentSequence"):
-        return "Contrast/Bolus Agent is given"
     word = vocabulary.contrast_word(words)
-    return f"'{word}' in its description" if word else ""
+    if word:
+        return f"'{word}' in its description"
+    return "Contrast/Bolus Agent is given" if _names_an_agent(header) and _administered(header) else ""
 
 
-def _other_body_part(header: Dataset, words: str) -> str:
+def _names_an_agent(header: Dataset) -> bool:
+    codes = items(header, "ContrastBolusAgentSequence")
+    meanings = [text(code, "CodeMeaning") or text(code, "CodeValue") for code in codes]
+    return any(map(vocabulary.names_an_agent, [text(header, "ContrastBolusAgent"), *meanings]))
+
+
+def _administered(header: Dataset) -> bool:
+    """Whether an agent that is named may be in the images.
+
+    Contrast/Bolus Agent Administered (0018,9342) says NO in the images before the injection (PS3.3
+    C.7.6.16.2.12).
+    """
+    of_frames = [
+        item
+        for index in range(len(items(header, "PerFrameFunctionalGroupsSequence")) or 1)
+        for item in functional_groups(header, index, "ContrastBolusUsageSequence")
+    ]
+    return not of_frames or any(text(i, "ContrastBolusAgentAdministered") != "NO" for i in of_frames)
+
+
+def _regions(header: Dataset, words: str) -> tuple[str, str]:
+    """What is shown instead of the head, and what is named beside it; each empty if there is none.
+
+    Evidence of a head outweighs a second region: Body Part Examined may be left from another examination, and
+    the words of a description may be a person or a project.
+    """
     part = text(header, "BodyPartExamined").strip()
-    if not vocabulary.may_be_a_head(part):
-        return f"Body Part Examined {part.upper()}"
     word = vocabulary.other_part_of_the_body(words)
-    return f"'{word}' in its description" if word else ""
+    named = f"'{word}' in its description" if word else ""
+    if vocabulary.names_the_head(words):
+        return "", named
+    if not vocabulary.may_be_a_head(part):
+        return f"Body Part Examined {part.upper()}", ""
+    return ("", named) if vocabulary.is_a_head(part) or _exam_of_the_head(header) else (named, "")
+
+
+def _exam_of_the_head(header: Dataset) -> bool:
+    """Whether region, study or protocol names the head and nothing else."""
+    regions = [text(item, "CodeMeaning") for item in items(header, "AnatomicRegionSequence")]
+    texts_of_exam = [*regions, text(header, "StudyDescription"), text(header, "ProtocolName")]
+    return any(
+        vocabulary.names_the_head(words) and not vocabulary.other_part_of_the_body(words)
+        for words in map(vocabulary.normalised, texts_of_exam)
+    )
 
 
 def _planes(series: Series) -> list[Plane]:

@@ -5,17 +5,19 @@ Only headers are read here. The geometry of the selected series is checked later
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from msnode.dicom.header import number
 from msnode.domain.imaging import FLAIR, Selection
 from msnode.domain.provenance import PassedOver
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
+from msnode.series.aside import without_strangers
 from msnode.series.describe import Description, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from msnode.domain.imaging import Series
 
@@ -38,6 +40,8 @@ class SelectionRules:
         min_repetition_time_ms: images with shorter repetition times are T1 weighted, ms.
         min_slices: series with fewer slices are localisers or fragments.
         min_coverage_mm: smallest extent of a head along the slice axis, mm.
+        min_whole_head_mm: the same for a series whose description names a second region: orbits or an inner
+            ear are imaged in a thinner stack, a brain is not, mm.
     """
 
     prefer: tuple[Kind, ...] = KINDS
@@ -46,20 +50,31 @@ class SelectionRules:
     min_repetition_time_ms: float = 4000
     min_slices: int = 5
     min_coverage_mm: float = 40
+    min_whole_head_mm: float = 90
 
 
-def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Selection:
+def select(
+    series: Sequence[Series],
+    rules: SelectionRules | None = None,
+    *,
+    refused: Mapping[str, str] = MappingProxyType({}),
+    same_volume: Callable[[Series, Series], bool] | None = None,
+) -> Selection:
     """Select the FLAIR to read.
 
-    Of several eligible series, the best is the first by: kind in the order of `rules.prefer`, more slices,
+    Of several eligible series, the best is the first by: evidence of its own (its numbers, or a name that is
+    not the examination's), naming no second region, kind in the order of `rules.prefer`, more slices,
     smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
-    repeated if the first one failed). If two are equal in all of these, none is read.
+    repeated if the first one failed). If two are equal in all of these, none is read, unless they are copies.
 
     If bytes of a FLAIR are missing, neither that series nor another one is read.
 
     Args:
         series: all series of the study.
         rules: the defaults if None.
+        refused: Series Instance UID → why its images were refused although its headers are eligible.
+        same_volume: whether two series of the same geometry hold the same image, so that one may stand for
+            both; None takes each for an image of its own.
 
     Returns:
         The selection. If nothing can be read, `refusal` is NoEligibleSeries, AmbiguousSelection, or
@@ -70,11 +85,16 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
     passed: list[PassedOver] = []
     candidates: list[str] = []
     missing: list[str] = []
-    for one in sorted(series, key=lambda s: s.series_instance_uid):
-        described = describe(one)
+    remarks: list[str] = []
+    stacks = [without_strangers(s) for s in sorted(series, key=lambda s: s.series_instance_uid)]
+    exam_names = _exam_names([one for one, _ in stacks], rules)
+    for one, _ in stacks:
+        described = describe(one, exam_names)
         reason = _not_a_candidate(described, rules)
         if reason is None:
             reason = _not_eligible(described, rules, missing=one.missing)
+            if reason is None and (reason := refused.get(one.series_instance_uid)):
+                remarks.append(f"a FLAIR that is preferred by its headers could not be read: {reason}")
             candidates.append(reason or "eligible")
             if reason and reason == one.missing:
                 missing.append(reason)
@@ -93,7 +113,9 @@ def select(series: Sequence[Series], rules: SelectionRules | None = None) -> Sel
             refusal=NoEligibleSeries(f"no FLAIR series can be read: {reason}"),
             asked_for=bool(candidates),
         )
-    return _choose(eligible, passed, rules)
+    chosen = _choose(_without_copies(eligible, passed, rules, same_volume), passed, rules)
+    aside = [said for one, strangers in stacks if one is chosen.series.get(FLAIR) for said in strangers]
+    return replace(chosen, remarks=(*aside, *remarks))
 
 
 def _refuse_incomplete(
@@ -109,7 +131,6 @@ def _refuse_incomplete(
 def _choose(
     eligible: list[tuple[Description, Series]], passed: list[PassedOver], rules: SelectionRules
 ) -> Selection:
-    eligible = sorted(eligible, key=lambda pair: _preference(pair[0], rules))
     best, chosen = eligible[0]
     tied = [one for d, one in eligible if _preference(d, rules) == _preference(best, rules)]
     if len(tied) > 1:
@@ -136,10 +157,67 @@ def _choose(
     )
 
 
-def _preference(d: Description, rules: SelectionRules) -> tuple[int, int, float, int, bool]:
+def _without_copies(
+    eligible: list[tuple[Description, Series]],
+    passed: list[PassedOver],
+    rules: SelectionRules,
+    same_volume: Callable[[Series, Series], bool] | None,
+) -> list[tuple[Description, Series]]:
+    """What is eligible, best first, without the copies of the best, which are passed over."""
+    eligible = _without_borrowed_names(eligible, rules)
+    best, *others = sorted(eligible, key=lambda pair: (_preference(pair[0], rules), _series_number(pair[1])))
+    kept = [best]
+    for described, one in others:
+        if same_volume and _same_geometry(described, best[0]) and same_volume(best[1], one):
+            why = f"the same image as series {best[1].series_instance_uid}: the same pixels at the same place"
+            passed.append(PassedOver(one.series_instance_uid, why))
+        else:
+            kept.append((described, one))
+    return kept
+
+
+def _series_number(one: Series) -> float:
+    """Series Number (0020,0011): whoever copies a series gives it a higher one."""
+    found = number(one.instances[0].header, "SeriesNumber")
+    return float("inf") if found is None else found
+
+
+def _same_geometry(one: Description, other: Description) -> bool:
+    return (one.plane, one.slice_count, round(one.pixel_mm, 2)) == (
+        other.plane,
+        other.slice_count,
+        round(other.pixel_mm, 2),
+    )
+
+
+def _exam_names(series: Sequence[Series], rules: SelectionRules) -> frozenset[str]:
+    """Names that a FLAIR by numbers shares with a series whose numbers are no FLAIR's."""
+    named = [d for d in map(describe, series) if d.flair_word]
+    proven = {d.words for d in named if flair_by_numbers(d, rules)}
+    return frozenset(proven & {d.words for d in named if _numbers_against(d, rules)})
+
+
+def _without_borrowed_names(
+    eligible: list[tuple[Description, Series]], rules: SelectionRules
+) -> list[tuple[Description, Series]]:
+    """With names marked as the examination's that a series shares with a FLAIR by numbers."""
+    proven = {d.words for d, _ in eligible if flair_by_numbers(d, rules)}
+    return [(replace(d, exam_name=d.exam_name or d.words in proven), one) for d, one in eligible]
+
+
+def _preference(d: Description, rules: SelectionRules) -> tuple[bool, bool, int, int, float, int, bool]:
     kind: Kind = "3d" if d.is_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
     rank = rules.prefer.index(kind) if kind in rules.prefer else len(rules.prefer)
-    return rank, -d.slice_count, round(d.pixel_mm, 3), -d.corrections, not d.repeated
+    by_exam = d.exam_name and d.contrast != "FLUID_ATTENUATED" and not flair_by_numbers(d, rules)
+    return (
+        by_exam,
+        bool(d.second_region),
+        rank,
+        -d.slice_count,
+        round(d.pixel_mm, 3),
+        -d.corrections,
+        not d.repeated,
+    )
 
 
 def _in_words(d: Description) -> str:
@@ -148,6 +226,8 @@ def _in_words(d: Description) -> str:
 
 def _why_passed_over(d: Description, best: Description, rules: SelectionRules) -> str:
     names = (
+        "being a FLAIR by its numbers, not by the name of the examination",
+        "naming no second region",
         "its acquisition and plane",
         "its number of slices",
         "its pixel size",
@@ -193,8 +273,17 @@ def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str
             d.coverage_mm is not None and d.coverage_mm < rules.min_coverage_mm,
             f"slices cover {d.coverage_mm or 0:.0f} mm, at least {rules.min_coverage_mm:g} are needed",
         ),
+        (
+            bool(d.second_region) and d.coverage_mm is not None and d.coverage_mm < rules.min_whole_head_mm,
+            _too_thin(d, rules),
+        ),
     )
     return next((reason for applies, reason in checks if applies), None)
+
+
+def _too_thin(d: Description, rules: SelectionRules) -> str:
+    needed = f"at least {rules.min_whole_head_mm:g} are needed to show the whole head"
+    return f"{d.second_region}: slices cover {d.coverage_mm or 0:.0f} mm, {needed}"
 
 
 def flair_by_name(d: Description) -> str:

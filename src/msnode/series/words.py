@@ -90,17 +90,25 @@ _NO_AGENT = re.compile(
 """Text in a contrast agent field that means that no agent was given."""
 
 _ELSEWHERE = re.compile(
-    r"spine(?!cho)|spinal|\b[ctl] ?sp\b|cervi[ck]|servikal|thora[ck]|torak|dorsal|lumb|lomb|sacr|\b[hbl]ws\b"
-    r"|wirbel|myelo|vertebr|\brachi|colum?na\b|coluna\b|omurga|kregoslup|szyjn|ryggrad|wervel|\b[clt]wk\b|позвон|шеин|груд"
-    r"|поясн|[颈頸胸腰脊]椎|脊[髓髄柱]|경추|요추|척추|\bknee|\bknie|genou|rodilla|ginocchio|膝|shoulder|schulter"
-    r"|epaule|hombro|spalla|肩|abdom|pelvi|becken|liver|leber|\bfoie\b|prostat|\bhips?\b|hufte|ankle|wrist"
-    r"|\borbit|augenhohle|орбит|глазн|眼[眶窩窝]|(?<!head[ +])(?<!head and )\bneck\b|cardiac|heart|\bherz"
-    r"|breast|\biacs?\b|inner ear|innenohr|pituitar|hypophys"
+    r"spine(?!cho|l)|spinal|\b[ctl] ?sp\b|cervi[ck]|servikal|thora[ckx]|torak|dorsal|\blumb[aeo]|olumb[ao]"
+    r"|lumbal|\b(dorso|thoraco)?lomb(a(ires?|l|re?)\b|osacr|o\b)|sacr(al|um|o|ee?)\b|sacroil|\b[hbl]ws\b"
+    r"|wirbel|myelo(?!ma)|vertebr(?!o ?bas)|\bbrachi|colum?na\b|coluna\b|omurga|kregoslup|szyjn|ryggrad"
+    r"|wervel|\b[clt]wk\b|позвон|шеин|груд|поясн|[颈頸胸腰脊]椎|脊[髓髄柱]|경추|요추|척추"
+    r"|\bknees?\b|\bknie(s|gelenk)?\b|genou|rodilla|ginocchio|膝|\bshoulders?\b|schulter(gelenk)?\b"
+    r"|epaule|hombro|\bspalla\b|肩|abdom|pelvi[cs]|\bbecken\b|\bliver\b|\bleber(mrt)?\b(?! ?s\b)|\bfoie\b"
+    r"|prostat|\bhips?\b|\bhuft|\bankle|\bwrist|\borbit(a\w{0,2}|e[ns]?|s|aler?|ales)?\b|augenhohle"
+    r"|орбит|глазн|眼[眶窩窝]|(?<!head[ +])(?<!head and )\bneck\b|\bcardiac|\bheart\b|\bherz\b|\bbreasts?\b"
+    r"|\biacs?\b|inner ear|innenohr|pituitar|hypophys"
 )
 _HEAD = re.compile(
     r"head|brain|skull|kopf|schadel|schaedel|cereb|neuro|tete|cran[ieo]|encef|enceph|cabe[zc]a|testa|hoofd|hersen"
     r"|beyin|kafa|glowa|mozg|huvud|hjarn|hoved|голов|мозг|[头頭颅顱脑脳腦]|두부|뇌"
 )
+_HEAD_NAMED = re.compile(
+    rf"(?!brain ?(view|lab)|neuro|cranio ?cerv)\b({_HEAD.pattern})|[头頭颅顱脑脳腦]|두부|뇌"
+)
+"""In free text: neither a part of another word nor a sequence (BrainVIEW), a software or a speciality."""
+
 _NO_PART = re.compile(r"(unknown|other|none|na|n a|undefined|unspecified|mr|routine|whole ?body|\d*)")
 
 REPEAT = re.compile(
@@ -125,6 +133,16 @@ def other_part_of_the_body(words: str) -> str:
     """The word in normalised text that names another part of the body; empty if there is none."""
     match = _ELSEWHERE.search(words)
     return match.group().strip() if match else ""
+
+
+def names_the_head(words: str) -> bool:
+    """Whether normalised text names the head or the brain, beside whatever else."""
+    return _HEAD_NAMED.search(words) is not None
+
+
+def is_a_head(part: str) -> bool:
+    """Whether Body Part Examined names the head, alone or with another part."""
+    return _HEAD.search(normalised(part)) is not None
 
 
 def may_be_a_head(part: str) -> bool:

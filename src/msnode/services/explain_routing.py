@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msnode.dicom.uids import is_own
 from msnode.domain.imaging import FLAIR
 from msnode.routing.rules import Rule, StudyFacts, decide
+from msnode.series.copies import same_volume
 from msnode.series.folder import instances_below
 from msnode.series.select import select
 from msnode.series.volume import group_series
@@ -56,6 +57,7 @@ class Explanation:
         outcome: the same in words.
         series: what would be read; None where no series can be.
         passed_over: every other series, and why.
+        remarks: what a reader of the results should know of the files and of the choice.
         bundle: what reads, `preset` how much of it.
         priority: "stat" or "routine".
         destinations: who gets the results.
@@ -68,6 +70,7 @@ class Explanation:
     outcome: str
     series: ChosenSeries | None
     passed_over: tuple[PassedOver, ...]
+    remarks: tuple[str, ...]
     bundle: str
     preset: str
     priority: str
@@ -94,13 +97,15 @@ def explain_folder(
         at: when they would be complete, local time.
 
     Raises:
-        NotReadable: no DICOM file, or a DICOM file that is damaged.
+        NotReadable: see `instances_below`.
     """
-    series = group_series(instances_below(path))
+    instances, left_out = instances_below(path)
+    series = group_series(instances)
     explained = []
     for _, grouped in groupby(series, key=lambda each: each.study_instance_uid):
         study = tuple(grouped)
-        chosen = select(study, selection)
+        chosen = select(study, selection, same_volume=same_volume)
+        chosen = replace(chosen, remarks=(*left_out, *chosen.remarks))
         facts = StudyFacts(
             calling_aes,
             at,
@@ -129,6 +134,7 @@ def _explain(
         outcome=outcome,
         series=ChosenSeries(chosen.series_instance_uid, selection.reason) if chosen and reads else None,
         passed_over=selection.passed_over,
+        remarks=selection.remarks,
         bundle=rule.bundle or defaults.bundle,
         preset=rule.preset or defaults.preset,
         priority="stat" if rule.urgent else "routine",

@@ -77,7 +77,8 @@ class Router:
     def _geometry(self, study_instance_uid: str) -> Geometry | None:
         stored = Arrivals(self._database).study_instances(study_instance_uid)
         study = group_series(self._instances(each.digest for each in stored))
-        return geometry_of(select(study, self._selection))
+        # copies have one geometry: here no pixel is decoded
+        return geometry_of(select(study, self._selection, same_volume=lambda *_: True))
 
     def _instances(self, digests: Iterable[str]) -> list[Instance]:
         there = []

@@ -150,3 +150,41 @@ def test_a_rejection_for_another_reason_says_nothing_of_scope(study, tmp_path):
     reading = read_study(study, rules, provenance(), FakeNetwork, asked_for=True)
     assert (reading.status, reading.scope) == ("rejected", None)
     assert write_result_set(reading, tmp_path)["scope"] is None
+
+
+def flair(folder, name, **more):
+    return series_of(flair_series(folder / name, rows=48, columns=48, description=name, **more))
+
+
+def test_after_a_refusal_by_pixels_the_next_candidate_is_read(study, tmp_path):
+    flat = flair(tmp_path, "FLAIR a", slices=16, series_number=7, pixels=np.full((16, 48, 48), 7, np.uint16))
+    reading = read([flat, *study], STRIPPED, FakeNetwork(extract=find_brain_or_nothing))
+    assert (reading.status, reading.flair) == ("completed", study[0])
+    (passed,) = reading.selection.passed_over
+    assert passed.series_instance_uid == flat.series_instance_uid
+    assert passed.reason == "no brain was found in the series"
+    said = "a FLAIR that is preferred by its headers could not be read: no brain was found in the series"
+    assert reading.source.warnings == (said,)
+    assert said in report_texts(reading)
+
+
+def test_where_every_candidate_is_refused_the_first_reason_counts(study, tmp_path):
+    gap = flair_series(tmp_path / "b", slices=12, rows=48, columns=48, description="FLAIR b", series_number=7)
+    reading = read([series_of(gap[:4] + gap[5:]), *study], STRIPPED, FakeNetwork(extract=find_nothing))
+    assert (reading.status, reading.reason, reading.flair) == (
+        "rejected",
+        "no brain was found in the series",
+        study[0],
+    )
+    (passed,) = reading.selection.passed_over
+    assert "a slice is missing" in passed.reason
+
+
+def find_brain_or_nothing(volume):
+    return find_nothing(volume) if np.ptp(volume.data) == 0 else find_brain(volume)
+
+
+def test_what_was_left_out_of_a_folder_reaches_the_report(study):
+    said = "2 of 7 files in the folder were left out: no DICOM files"
+    reading = read_study(study, HEAD, provenance(), FakeNetwork, remarks=(said,))
+    assert said in report_texts(reading)

@@ -352,3 +352,37 @@ def test_bytes_that_are_still_missing_are_reported_once(study):
     former = replace(study.former, since=(MISSING, identity))
     reading = read_study([cut], RULES, SECOND, no_network, former=former)
     assert (reading.status, reading.outputs) == ("unchanged", ())
+
+
+def brain_of_12(volume):
+    """The brain in a stack of 12 slices, none in any other."""
+    return replace(find_brain(volume), data=find_brain(volume).data * (len(volume.data) == 12))
+
+
+def another(folder, slices=12):
+    paths = flair_series(folder, **SIZE | {"slices": slices}, description="FLAIR b", series_number=302)
+    return series_of(paths)
+
+
+def test_the_next_candidate_is_not_read_again(refused, tmp_path):
+    study = [series_of(refused.paths), another(tmp_path / "b")]
+    first = read_study(study, refused.rules, FIRST, lambda: FakeNetwork(brain_of_12), former=None)
+    assert (first.status, first.flair) == ("completed", study[1])
+    folder = tmp_path / "second"
+    folder.mkdir()
+    write_result_set(first, folder)
+    again = read_study(
+        study, refused.rules, SECOND, lambda: FakeNetwork(brain_of_12), former=read_former(folder, 0)
+    )
+    assert again.status == "unchanged"
+
+
+def test_a_candidate_that_comes_after_a_refusal_is_read(refused, tmp_path):
+    study = [series_of(refused.paths), another(tmp_path / "b")]
+    reading = read_study(
+        study, refused.rules, SECOND, lambda: FakeNetwork(brain_of_12), former=refused.former
+    )
+    assert (reading.status, reading.flair) == ("completed", study[1])
+    study[1] = another(tmp_path / "c", 13)
+    both = read_study(study, refused.rules, SECOND, lambda: FakeNetwork(brain_of_12), former=refused.former)
+    assert both.status == "unchanged"

@@ -69,6 +69,19 @@ def test_what_was_seen_in_training_is_in_scope():
         (grid(distance=1.0), {}, r"slice distance 1\.0 mm"),
         (grid(), {"MagneticFieldStrength": 3}, "3 T"),
         (grid(), {"Manufacturer": "SIEMENS"}, "manufacturer"),
+        (
+            grid(),
+            {"PatientAge": "009M"},
+            "patient aged 9 months; the model was trained on ages from 18 years",
+        ),
+        (grid(), {"PatientAge": "017Y"}, "aged 17 years"),
+        (grid(), {"PatientAge": "040W"}, "aged 9 months"),
+        (grid(), {"PatientAge": "", "PatientBirthDate": "20150301", "StudyDate": "20240601"}, "aged 9 years"),
+        (
+            grid(),
+            {"PatientAge": "000Y", "PatientBirthDate": "20231201", "StudyDate": "20240601"},
+            "aged 6 months",
+        ),
     ],
 )
 def test_an_acquisition_that_was_not_seen_is_a_warning(where, what, says):
@@ -82,8 +95,29 @@ def test_an_acquisition_that_was_not_seen_is_a_warning(where, what, says):
 
 def test_a_missing_attribute_says_nothing():
     assert judge_scope(SCOPE, grid(), Dataset(), PLAIN).kind == "in scope"
-    unknown = header(MagneticFieldStrength=None, Manufacturer="")
+    unknown = header(MagneticFieldStrength=None, Manufacturer="", PatientAge="", PatientBirthDate="")
     assert judge_scope(SCOPE, grid(), unknown, PLAIN).kind == "in scope"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"MagneticFieldStrength": 0},
+        {"PatientAge": "042Y", "PatientBirthDate": "20240101", "StudyDate": "20240601"},
+        {"PatientAge": "018Y"},
+        {"PatientAge": "000Y"},
+        {"PatientAge": "999Y"},
+        {"PatientAge": "old"},
+        {"PatientBirthDate": "20240601", "StudyDate": "20240601"},
+        {"PatientBirthDate": "20250601", "StudyDate": "20240601"},
+        {"PatientBirthDate": "19000101", "StudyDate": "20240601"},
+        {"PatientBirthDate": "00000000", "StudyDate": "20240601"},
+        {"PatientBirthDate": "20200101"},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_an_adult_and_what_no_header_means_say_nothing(what):
+    assert judge_scope(SCOPE, grid(), header(**what), PLAIN).kind == "in scope"
 
 
 def test_the_plane_of_a_tilted_stack_is_the_nearest():

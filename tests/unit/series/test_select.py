@@ -94,6 +94,10 @@ TAKEN = [
     ("FLAIR", {"ContrastBolusAgent": ""}),
     ("", {"ProtocolName": "AX FLAIR", **NO_TIMES}),
     ("FLAIR", {"ProtocolName": "BRAIN W/WO CONTRAST"}),
+    ("FLAIR brain and cervical spine", {}),
+    ("Ax T2 FLAIR brain", {"BodyPartExamined": "CSPINE"}),
+    ("Ax T2 FLAIR orbits", {"BodyPartExamined": "HEAD"}),
+    ("Orbit trial FLAIR", {"StudyDescription": "MRI BRAIN"}),
 ]
 
 NOT_ASKED_FOR = [
@@ -115,6 +119,8 @@ NOT_ASKED_FOR = [
     ("FLAIR C-spine", {}, "not a head"),
     ("FLAIR", {"BodyPartExamined": "KNEE"}, "not a head: Body Part Examined KNEE"),
     ("T2 FLAIR orbits", {}, "not a head"),
+    ("FLAIR C-spine", {"StudyDescription": "MRI BRAIN AND CERVICAL SPINE"}, "not a head"),
+    ("FLAIR", {"BodyPartExamined": "CSPINE", "StudyDescription": "MRI BRAIN"}, "Body Part Examined CSPINE"),
 ]
 
 ASKED_FOR_BUT_NOT_READABLE = [
@@ -182,6 +188,13 @@ def test_too_few_slices_and_too_little_coverage_are_answered() -> None:
     assert select([made(slices=1)]).asked_for
 
 
+@pytest.mark.parametrize("description", ["FLAIR brain/orbits", "FLAIR C-spine", "FLAIR pituitary"])
+def test_a_second_region_needs_a_stack_that_shows_the_whole_head(description: str) -> None:
+    thin = select([made(description, slices=16, step=3.0, BodyPartExamined="HEAD")])
+    assert "slices cover 48 mm, at least 90 are needed to show the whole head" in thin.reason
+    assert thin.asked_for
+
+
 def test_mixed_orientations_are_answered() -> None:
     one, other = made(slices=10), made(slices=10, orientation=SAGITTAL)
     mixed = Series("1.2.1", "1.2", one.instances + other.instances)
@@ -213,6 +226,7 @@ def chosen(*series: Series) -> Selection:
         ({"slices": 24}, {"slices": 20}, "number of slices"),
         ({"PixelSpacing": [0.5, 0.5]}, {}, "pixel size"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"]}, {}, "corrections"),
+        ({}, {"SeriesDescription": "FLAIR brain/orbits", "PixelSpacing": [0.5, 0.5]}, "no second region"),
         ({}, {"SeriesDescription": "ORIG FLAIR"}, "corrections"),
         ({"SeriesDescription": "FLAIR repeat"}, {}, "being a repetition"),
     ],
@@ -291,6 +305,42 @@ def test_every_series_not_taken_has_a_reason() -> None:
     assert selection.series[FLAIR].series_instance_uid == "1.2.11"
     assert {p.series_instance_uid for p in selection.passed_over} == {f"1.2.1{k}" for k in (0, 2, 3, 4)}
     assert all(p.reason for p in selection.passed_over)
+
+
+EXAM = {"SeriesDescription": "", "ProtocolName": "MS BRAIN T2 FLAIR"}
+T2 = {"uid": "1.2.2", "slices": 40, "step": 3.0, **times(None, 100, 4500)}
+
+
+@pytest.mark.parametrize("name", [EXAM, {"SeriesDescription": "MS BRAIN T2 FLAIR"}])
+def test_a_flair_by_its_numbers_beats_one_by_the_name_of_the_examination(name: dict) -> None:
+    flair, t2 = made(uid="1.2.1", **name), made(**T2, **name)
+    selection = chosen(flair, t2)
+    assert selection.series[FLAIR] is flair
+    (passed,) = selection.passed_over
+    assert "being a FLAIR by its numbers, not by the name of the examination" in passed.reason
+
+
+def test_a_description_beats_the_name_of_the_examination() -> None:
+    flair, other = made("Ax FLAIR", uid="1.2.1", **times(None, 120, 9000)), made(**T2, **EXAM)
+    assert chosen(flair, other).series[FLAIR] is flair
+
+
+def test_the_name_of_an_examination_denies_nothing() -> None:
+    exam = {"SeriesDescription": "", "ProtocolName": "MS T1 FLAIR C-SPINE DWI +C SCOUT"}
+    flair, t1 = made(uid="1.2.1", **exam), made(uid="1.2.2", **exam | times(None, 10, 500))
+    assert chosen(flair, t1).series[FLAIR] is flair
+    assert select([flair]).refusal is not None  # alone, the name is that of the series
+
+
+def test_a_series_whose_images_were_refused_gives_way_to_the_next() -> None:
+    best, next_best, third = made(uid="1.2.3", slices=30), made(uid="1.2.2", slices=25), made(uid="1.2.1")
+    selection = select([best, next_best, third], refused={"1.2.3": "no brain was found"})
+    assert selection.series[FLAIR] is next_best
+    assert selection.remarks == (
+        "a FLAIR that is preferred by its headers could not be read: no brain was found",
+    )
+    none = select([best], refused={"1.2.3": "no brain was found"})
+    assert (none.series, none.asked_for, none.reason) == ({}, True, "no brain was found")
 
 
 def test_empty_study_is_not_asked_for() -> None:

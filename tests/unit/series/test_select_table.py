@@ -14,6 +14,7 @@ REASONS = {
     "spine": "not a head",
     "orbit": "not a head",
     "body": "not a head",
+    "thin": "to show the whole head",
     "t1-flair": "another contrast",
     "dir": "another contrast",
     "stir": "another contrast|not a FLAIR",

@@ -9,6 +9,7 @@ from msnode.series.words import (
     contrast_word,
     may_be_a_head,
     names_an_agent,
+    names_the_head,
     normalised,
     other_part_of_the_body,
 )
@@ -120,3 +121,51 @@ def test_descriptions_of_heads(text: str) -> None:
 def test_reconstruction_by_a_network_is_no_derived_series(text: str, word: str | None) -> None:
     found = DERIVED.search(NOT_DERIVED.sub(" ", normalised(text)))
     assert (found and found.group()) == word
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Oliver", "Delivery trial", "Columbia", "Colombo", "Lombardia", "Lombardi", "Sacramento", "Herzog",
+        "Herzberg", "Heartland", "Knieper", "Spinelli", "Schulterberg", "Orbitofrontal", "vertebrobasilar",
+        "multiple myeloma", "Leber's", "Spallanzani", "Breasted", "Pelvin", "Neckar", "Hippocrates",
+    ],
+)  # fmt: skip
+def test_people_places_and_projects_are_no_region(text: str) -> None:
+    assert other_part_of_the_body(normalised(f"FLAIR {text}")) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "orbits", "Orbita", "orbitaler", "IAC", "IACs", "pituitary", "L-spine", "lumbar", "dorsolombaire",
+        "rachide lombare", "lombosacré", "sacrum", "sacral", "thoracolumbar", "heart", "Herz", "liver",
+        "Leber", "Knie", "Kniegelenk", "breast", "Hüftgelenk", "Schulter", "Becken", "vertebrae", "neck",
+    ],
+)  # fmt: skip
+def test_words_for_another_region(text: str) -> None:
+    assert other_part_of_the_body(normalised(f"FLAIR {text}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["BRAIN/ORBITS", "Head + neck", "Kopf/HWS", "cerebro y orbitas", "Schädel + Orbita", "头颅", "T2头部"],
+)
+def test_text_that_names_the_head(text: str) -> None:
+    assert names_the_head(normalised(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BrainVIEW FLAIR",
+        "Brainlab C-spine",
+        "Neurospine",
+        "Moorhead",
+        "cranio-cervical junction",
+        "FLAIR",
+        "",
+    ],
+)
+def test_text_that_does_not_name_the_head(text: str) -> None:
+    assert not names_the_head(normalised(text))
