@@ -37,6 +37,7 @@ class Stack:
         along_row: unit vector in which the column index grows, LPS.
         along_column: unit vector in which the row index grows, LPS.
         spacing: distance between rows, between columns, mm.
+        rescale: slope and intercept of each plane, in their order.
     """
 
     planes: tuple[Plane, ...]
@@ -45,10 +46,11 @@ class Stack:
     along_row: NDArray[np.float64]
     along_column: NDArray[np.float64]
     spacing: NDArray[np.float64]
+    rescale: tuple[tuple[float, float], ...]
 
 
 def arrange(planes: Sequence[Plane]) -> Stack:
-    """Order planes along their normal, and check that they form one regular stack.
+    """Order planes along their normal, and check that they form one regular stack of one scaling.
 
     Raises:
         NotAVolume: names the invariant that is violated, and what is needed.
@@ -72,6 +74,7 @@ def arrange(planes: Sequence[Plane]) -> Stack:
         along_row=along_row,
         along_column=along_column,
         spacing=spacing,
+        rescale=_applicable_rescale(ordered),
     )
 
 
@@ -134,6 +137,23 @@ def _positions(planes: Sequence[Plane]) -> NDArray[np.float64]:
             " three numbers are needed"
         )
     return np.array(present)
+
+
+def _applicable_rescale(ordered: Sequence[Plane]) -> tuple[tuple[float, float], ...]:
+    applicable = tuple(plane.rescale for plane in ordered if plane.rescale is not None)
+    if len(applicable) < len(ordered):
+        raise NotAVolume(
+            f"{len(ordered) - len(applicable)} of {len(ordered)} slices state a rescale that cannot be"
+            " applied: Rescale Slope (0028,1053), not 0, and Intercept (0028,1052) must be one number each,"
+            " without a Modality LUT"
+        )
+    rescaled = sum(plane.rescaled for plane in ordered)
+    if 0 < rescaled < len(ordered):
+        raise NotAVolume(
+            f"{rescaled} of {len(ordered)} slices state a rescale (0028,1053) and the others none:"
+            " all slices need one scale"
+        )
+    return applicable
 
 
 def _one_slice_a_place(ordered: Sequence[Plane], depths: NDArray[np.float64]) -> None:

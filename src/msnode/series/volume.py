@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.dicom.header import drop_malformed, number, text, texts
+from msnode.dicom.header import drop_malformed, number, text, texts, value
 from msnode.dicom.planes import planes_of
 from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+_DECISIVE = ("NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit")
+"""Numbers whose absence means something, so that an unreadable one must not count as absent."""
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -40,7 +43,7 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
         NotReadable: not DICOM, truncated inside the header, or without the UIDs that identify an instance.
     """
     header = read_file(path, header_only=True)
-    drop_malformed(header)
+    malformed = drop_malformed(header)
     uids = {keyword: text(header, keyword) for keyword in _UIDS}
     for keyword, uid in uids.items():
         if not uid:
@@ -48,7 +51,7 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
     if digest is None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Instance(path=path, digest=digest, header=header)
+    return Instance(path=path, digest=digest, header=header, malformed=malformed)
 
 
 def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
@@ -84,6 +87,7 @@ def to_volume(series: Series) -> SourceVolume:
     headers = [instance.header for instance in series.instances]
     _modality_is_mr(series)
     _no_mosaic(series)
+    _nothing_decisive_malformed(series)
     for header in headers:
         check_pixel_description(header)
     _one_matrix(series)
@@ -112,6 +116,14 @@ def _no_mosaic(series: Series) -> None:
     for instance in series.instances:
         if "MOSAIC" in texts(instance.header, "ImageType"):
             raise NotAVolume("Image Type MOSAIC: slices are tiled in one plane; one slice a plane is needed")
+
+
+def _nothing_decisive_malformed(series: Series) -> None:
+    for instance in series.instances:
+        for keyword in _DECISIVE:
+            stated = value(instance.header, keyword) is not None
+            if keyword in instance.malformed or (stated and number(instance.header, keyword) is None):
+                raise NotAVolume(f"{keyword} cannot be read as one number: nothing is assumed")
 
 
 def _one_matrix(series: Series) -> None:
@@ -149,9 +161,9 @@ def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, 
             k = slices.get((id(instance), index + 1))
             if k is None or plane.shape != shape[1:]:
                 raise NotReadable("the file does not hold the frames that its header described")
-            of_stack = stack.planes[k]
+            slope, intercept = stack.rescale[k]
             with np.errstate(over="ignore", invalid="ignore"):  # checked below, once for all slices
-                data[k] = plane.astype(np.float64) * of_stack.slope + of_stack.intercept
+                data[k] = plane.astype(np.float64) * slope + intercept
     if not np.isfinite(data).all():
         raise NotAVolume("values are not finite after rescaling")
     return data

@@ -8,9 +8,9 @@ from msnode.series.stack import arrange
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
 
 
-def plane(depth_mm, *, orientation=AXIAL, spacing=(0.9, 0.9), contrast=()):
+def plane(depth_mm, *, orientation=AXIAL, spacing=(0.9, 0.9), rescale=(1.0, 0.0), contrast=(), **more):
     position = None if depth_mm is None else np.array([-10.0, -20.0, depth_mm])
-    return Plane(None, position, orientation, np.array(spacing), 1.0, 0.0, contrast)
+    return Plane(None, position, orientation, np.array(spacing), rescale, contrast, **more)
 
 
 def test_planes_are_ordered_along_their_normal():
@@ -42,6 +42,14 @@ def test_planes_are_ordered_along_their_normal():
                 plane(3.0),
             ],
             "they differ in EchoTime",
+        ),
+        (
+            [plane(0.0), plane(3.0, rescale=None), plane(6.0)],
+            "1 of 3 slices state a rescale that cannot be applied",
+        ),
+        (
+            [plane(0.0, rescaled=True), plane(3.0), plane(6.0)],
+            "1 of 3 slices state a rescale (0028,1053) and the others none",
         ),
     ],
 )
