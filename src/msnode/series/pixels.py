@@ -149,6 +149,14 @@ def _native(dataset: Dataset) -> NDArray[np.integer]:
     return values.reshape(shape)
 
 
+def stored_value(number: int, header: Dataset) -> int:
+    """A pixel value that an attribute names, as `decode` gives it, whichever sign the attribute has."""
+    size = int(header.BitsAllocated) // 8
+    kind = "i" if header.PixelRepresentation == 1 else "u"
+    word = np.array([number % 2 ** (8 * size)], dtype=f"u{size}")
+    return int(_only_bits_stored(word.view(f"{kind}{size}"), header)[0])
+
+
 def _only_bits_stored(values: NDArray[np.integer], dataset: Dataset) -> NDArray[np.integer]:
     """Pixel words without the bits outside Bits Stored, where old files keep overlays (PS3.5 8.1.1)."""
     bits = values.dtype.itemsize * 8

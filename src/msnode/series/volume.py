@@ -17,6 +17,7 @@ from msnode.dicom.header import drop_malformed, number, text, texts, value
 from msnode.dicom.planes import planes_of
 from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
+from msnode.series.intensities import check_saturation, fill_padding, without_padding
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
 from msnode.series.stack import Stack, arrange
 
@@ -97,11 +98,13 @@ def to_volume(series: Series) -> SourceVolume:
     stack = arrange([plane for instance in series.instances for plane in planes_of(instance)])
     _one_frame_of_reference(series)
     grid = _grid(stack, int(headers[0].Rows), int(headers[0].Columns))
+    data = _values(series.instances, stack, grid.shape)
+    doubts = fill_padding(data) + check_saturation(data)
     return SourceVolume(
-        volume=Volume(data=_values(series.instances, stack, grid.shape), grid=grid),
+        volume=Volume(data=data, grid=grid),
         frames=tuple(plane.frame for plane in stack.planes),
         series=series,
-        warnings=_warnings(series),
+        warnings=_lossy(series) + doubts,
     )
 
 
@@ -153,6 +156,7 @@ def _grid(stack: Stack, rows: int, columns: int) -> Grid:
 
 
 def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Modality values, NaN where there is padding."""
     data = np.empty(shape, dtype=np.float32)
     slices = {(id(p.frame.instance), p.frame.frame_number): k for k, p in enumerate(stack.planes)}
     for instance in instances:
@@ -162,14 +166,14 @@ def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, 
             if k is None or plane.shape != shape[1:]:
                 raise NotReadable("the file does not hold the frames that its header described")
             slope, intercept = stack.rescale[k]
-            with np.errstate(over="ignore", invalid="ignore"):  # checked below, once for all slices
-                data[k] = plane.astype(np.float64) * slope + intercept
-    if not np.isfinite(data).all():
-        raise NotAVolume("values are not finite after rescaling")
+            with np.errstate(over="ignore", invalid="ignore"):  # checked below
+                data[k] = without_padding(plane, instance.header) * slope + intercept
+            if np.isinf(data[k]).any():
+                raise NotAVolume("values are not finite after rescaling")
     return data
 
 
-def _warnings(series: Series) -> tuple[str, ...]:
+def _lossy(series: Series) -> tuple[str, ...]:
     lossy = [i for i in series.instances if text(i.header, "LossyImageCompression") == "01"]
     if not lossy:
         return ()
