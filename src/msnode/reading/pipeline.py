@@ -13,8 +13,9 @@ from msnode.dicom.header import integer, patient_key
 from msnode.domain.findings import LOW_QUALITY
 from msnode.domain.imaging import FLAIR
 from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
-from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected
+from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected, SeveralPatients
 from msnode.measure.burden import measure
+from msnode.reading.identity import SEVERAL_PATIENTS, several_patients, with_one_identity
 from msnode.reading.outcome import Found, Reading, selection_digest
 from msnode.reading.segment_volume import segment_volume
 from msnode.reading.summary import ReadingStatus
@@ -82,10 +83,13 @@ def read_study(
         n for s in study for i in s.instances if (n := integer(i.header, "SeriesNumber")) is not None
     )
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
+    contradiction = several_patients(study)
+    if not contradiction:
+        study = with_one_identity(study)
     with clock.stage("select"):
         selection = select(study, rules.selection)
     removed = _removed(selection, former)
-    if former is not None and (same := _nothing_new(selection, former)):
+    if former is not None and (same := _nothing_new(selection, former, contradiction)):
         return Reading(ReadingStatus.UNCHANGED, same, selection, provenance)
     if removed:  # what cannot be read replaces nothing
         provenance, replaced = replace(provenance, replaced_reports={}), ()
@@ -95,6 +99,8 @@ def read_study(
             raise NotReadable(removed)
         if selection.refusal is not None:
             raise selection.refusal
+        if contradiction:
+            raise SeveralPatients(contradiction)
         with clock.stage("volume"):
             source = to_volume(selection.series[FLAIR])
             known = former if former and former.image_digest == source.image_digest else None
@@ -119,8 +125,10 @@ def _removed(selection: Selection, former: Former | None) -> str:
     return former.gone if former is not None else ""
 
 
-def _nothing_new(selection: Selection, former: Former) -> str:
+def _nothing_new(selection: Selection, former: Former, contradiction: str) -> str:
     """Why the results of the revision before stand, as far as headers tell; empty where they do not."""
+    if contradiction or former.reason.startswith(SEVERAL_PATIENTS):
+        return ""  # identity depends on other series too
     same = selection.series and selection_digest(selection) == former.selection_digest
     if same and former.since is None:
         return "the same instances as in the revision before"
