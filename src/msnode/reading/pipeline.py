@@ -102,7 +102,7 @@ def read_study(
         if contradiction:
             raise SeveralPatients(contradiction)
         with clock.stage("volume"):
-            source = to_volume(selection.series[FLAIR])
+            source = to_volume(selection.series[FLAIR], study)
             known = former if former and former.image_digest == source.image_digest else None
         reading = _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
     except Rejected as refusal:

@@ -19,6 +19,7 @@ from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
 from msnode.series.intensities import check_saturation, fill_padding, without_padding
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
+from msnode.series.promises import check_promises, check_siblings
 from msnode.series.stack import Stack, arrange
 
 if TYPE_CHECKING:
@@ -71,18 +72,20 @@ def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
     )
 
 
-def to_volume(series: Series) -> SourceVolume:
+def to_volume(series: Series, study: Sequence[Series] = ()) -> SourceVolume:
     """Read one regular stack of slices as float32 modality values.
 
     Args:
         series: the latest version of each SOP instance.
+        study: the series beside it, among which none may continue the stack.
 
     Returns:
         Volume (slice, row, column) whose grid maps voxel indices to LPS mm. Slices run along the cross
-        product of row and column direction. A warning names lossy compression.
+        product of row and column direction. Warnings name lossy compression, what headers promise and did not
+        come, and doubtful pixel values.
 
     Raises:
-        NotAVolume: names the geometric invariant that is violated, and what is needed.
+        NotAVolume: names the invariant that is violated, and what is needed.
         NotReadable: pixel data is truncated, damaged or in an unsupported transfer syntax.
     """
     headers = [instance.header for instance in series.instances]
@@ -97,6 +100,8 @@ def to_volume(series: Series) -> SourceVolume:
         raise NotAVolume(f"{total} voxels: at most {MAX_VOXELS} are read")
     stack = arrange([plane for instance in series.instances for plane in planes_of(instance)])
     _one_frame_of_reference(series)
+    unkept = check_promises(series, stack)
+    check_siblings(series, stack, study)
     grid = _grid(stack, int(headers[0].Rows), int(headers[0].Columns))
     data = _values(series.instances, stack, grid.shape)
     doubts = fill_padding(data) + check_saturation(data)
@@ -104,7 +109,7 @@ def to_volume(series: Series) -> SourceVolume:
         volume=Volume(data=data, grid=grid),
         frames=tuple(plane.frame for plane in stack.planes),
         series=series,
-        warnings=_lossy(series) + doubts,
+        warnings=_lossy(series) + unkept + doubts,
     )
 
 
