@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ _PATTERNS = {
 }
 _NOTHING_DECLARED = {"", "ISO_IR 6", "ISO 2022 IR 6"}
 """First values of Specific Character Set under which text is ASCII, and any other byte means nothing."""
+_LATIN_1 = {"ISO_IR 100", "ISO 2022 IR 100"}
+_BEYOND_EUROPE, _THREE_BYTES = "\u0180", "\u0800"
+"""After Latin Extended-A; the first character that takes three bytes in UTF-8."""
+_IN_LATIN_1, _C1, _REPLACEMENT = ("\u00a0", "\u00ff"), ("\u0080", "\u009f"), "\ufffd"
 _CHINESE_ESCAPE = "\x1b$)A"
 """Of ISO 2022 IR 58: pydicom leaves it in the text."""
 _CLOCK_TYPES = {"DA": DA, "TM": TM, "DT": DT}
@@ -177,47 +182,75 @@ def normalise(header: Dataset) -> NormalisedHeader:
                 clean.add(DataElement(tag, dictionary_VR(tag), None))
                 if tag not in header:
                     defects.append(f"{_name(tag)} is missing: written empty")
-        undeclared = _declared_first(header) in _NOTHING_DECLARED
-        if _mend(clean, undeclared=undeclared):
-            defects.append("text beyond Specific Character Set (0008,0005): read as UTF-8")
+        defects += _mend(clean, _declared(header))
     if any("decode" in str(w.message) or "encoding" in str(w.message) for w in caught):
         defects.append("text does not fit the declared Specific Character Set (0008,0005): decoded in part")
     return NormalisedHeader(dataset=clean, defects=tuple(defects))
 
 
-def _declared_first(header: Dataset) -> str:
+def _declared(header: Dataset) -> list[str]:
+    """The values of Specific Character Set, at least one."""
     declared = header.get("SpecificCharacterSet") or ""
-    return str(declared if isinstance(declared, str) else next(iter(declared), "") or "")
+    values = [declared] if isinstance(declared, str) else declared
+    return [str(each or "") for each in values] or [""]
 
 
-def _mend(clean: Dataset, *, undeclared: bool) -> bool:
-    """Mend text that pydicom decoded amiss.
+def _mend(clean: Dataset, declared: list[str]) -> list[str]:
+    """Mend text that pydicom decoded amiss, where the right text is certain; name what is doubtful.
 
     Where the header does not account for bytes beyond ASCII, pydicom takes them for Latin-1; text that makes
     sense in UTF-8 makes none in Latin-1.
 
     Returns:
-        Whether undeclared UTF-8 was found.
+        Defects.
     """
-    found = False
+    undeclared = declared[0] in _NOTHING_DECLARED
+    ascii_only = _NOTHING_DECLARED.issuperset(declared)
+    mended = doubtful = False
     for element in clean.iterall():
         if element.VR not in _TEXT_VRS or not element.value:
             continue
         many = isinstance(element.value, MultiValue)
         texts = [str(v) for v in (element.value if many else [element.value])]
-        better = [_as_utf8(text) for text in texts] if undeclared else texts
-        found = found or better != texts
-        better = [text.replace(_CHINESE_ESCAPE, "") for text in better]
+        read = [_read_again(text) for text in texts] if undeclared or declared[0] in _LATIN_1 else texts
+        mended = mended or read != texts
+        better = [text.replace(_CHINESE_ESCAPE, "") for text in read]
+        doubtful = doubtful or any(
+            a == b and _is_doubtful(a, ascii_only=ascii_only) for a, b in zip(texts, better, strict=True)
+        )
         if better != texts:
             element.value = better if many else better[0]
-    return found
+    defects = []
+    if mended:
+        defects.append("text beyond Specific Character Set (0008,0005): read as UTF-8")
+    if doubtful:
+        defects.append(
+            "text does not fit Specific Character Set (0008,0005) and may be wrong: kept as it was read"
+        )
+    return defects
 
 
-def _as_utf8(text: str) -> str:
+def _read_again(text: str) -> str:
+    """The UTF-8 that was taken for Latin-1, where it can be nothing else.
+
+    Certain are letters of Europe, two letters of any other script, and whatever takes three bytes or more.
+    """
     try:
-        return text.encode("latin-1").decode("utf-8")
+        decoded = text.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return text
+    beyond = [c for c in decoded if not c.isascii()]
+    letters = all(unicodedata.category(c)[0] in "LM" or c >= _THREE_BYTES for c in beyond)
+    european = all(c < _BEYOND_EUROPE for c in beyond)
+    certain = letters and (european or len(beyond) > 1 or any(c >= _THREE_BYTES for c in beyond))
+    return decoded if certain else text
+
+
+def _is_doubtful(text: str, *, ascii_only: bool) -> bool:
+    """Whether text holds characters that nobody declared, or control characters that no text has."""
+    if ascii_only and any(_IN_LATIN_1[0] <= c <= _IN_LATIN_1[1] for c in text):
+        return True
+    return any(_C1[0] <= c <= _C1[1] or c == _REPLACEMENT for c in text)
 
 
 def legal_value(header: Dataset, keyword: str) -> Any:
