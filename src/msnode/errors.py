@@ -6,6 +6,7 @@
     │  ├─ NotReadable          bytes that are no DICOM image (also answered 0xC000 at the door)
     │  ├─ NoEligibleSeries
     │  ├─ AmbiguousSelection
+    │  ├─ SeveralPatients
     │  ├─ NotAVolume
     │  └─ OutsideModelScope
     ├─ ModelError              stops the jobs of one bundle, not the worker
@@ -49,6 +50,10 @@ class NoEligibleSeries(Rejected):
 
 class AmbiguousSelection(Rejected):
     """Several series satisfy the selection rules equally well."""
+
+
+class SeveralPatients(Rejected):
+    """The images of one study name more than one patient."""
 
 
 class NotAVolume(Rejected):
@@ -118,8 +123,8 @@ class ReadingFailed(MsnodeError):
 _BY_NAME = {
     each.__name__: each
     for each in (
-        ConfigurationError, Rejected, NotReadable, NoEligibleSeries, AmbiguousSelection, NotAVolume,
-        OutsideModelScope, ModelError, BundleMissing, BundleCorrupt, RecipeMismatch, Transient,
+        ConfigurationError, Rejected, NotReadable, NoEligibleSeries, AmbiguousSelection, SeveralPatients,
+        NotAVolume, OutsideModelScope, ModelError, BundleMissing, BundleCorrupt, RecipeMismatch, Transient,
         PeerUnreachable, AssociationRejected, OutOfResources, ProcessDied, ProcessKilled,
         DeliveryRefused, InvalidTransition, ReadingFailed, StoredBytesChanged,
     )

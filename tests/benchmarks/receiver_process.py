@@ -16,7 +16,7 @@ from msnode.receive.scp import Receiver
 from msnode.receive.spool import Spool
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
-from msnode.series.pixels import same_image
+from msnode.series.comparison import same_image
 from msnode.store import Store
 
 

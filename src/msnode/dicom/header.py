@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as ItemSequence
@@ -51,21 +51,28 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+\Z")
 _UID_LENGTH = 64
 
 
-def drop_malformed(dataset: Dataset) -> None:
-    """Remove every element whose value cannot be parsed, in sequences too, and convert all others."""
+def drop_malformed(dataset: Dataset) -> frozenset[str]:
+    """Remove every element whose value cannot be parsed, in sequences too, and convert all others.
+
+    Returns:
+        The keywords of what was removed, of items of sequences too; private elements have none.
+    """
+    removed: set[str] = set()
     for tag in list(dataset.keys()):
-        if not _is_readable(dataset, tag):
+        if not _is_readable(dataset, tag, removed):
             del dataset[tag]
+            removed.add(keyword_for_tag(tag))
+    return frozenset(removed - {""})
 
 
-def _is_readable(dataset: Dataset, tag: BaseTag) -> bool:
+def _is_readable(dataset: Dataset, tag: BaseTag, removed: set[str]) -> bool:
     try:
         found = dataset[tag].value
     except MALFORMED:
         return False
     if isinstance(found, ItemSequence):
         for item in found:
-            drop_malformed(item)
+            removed |= drop_malformed(item)
         return True
     return not (dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 

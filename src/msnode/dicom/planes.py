@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from msnode.dicom.header import integer, items, number, numbers, text
+from msnode.dicom.header import integer, items, number, numbers, text, value
 from msnode.dicom.uids import ENHANCED_MR_CLASSES
 from msnode.domain.imaging import Frame
 from msnode.errors import NotAVolume
@@ -23,6 +23,29 @@ if TYPE_CHECKING:
 
     from msnode.domain.imaging import Instance
 
+_CLASSIC_CONTRAST = (
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "ScanningSequence",
+    "SequenceName",
+    "RescaleType",
+    "ImageType",
+    "TemporalPositionIdentifier",
+)
+_ENHANCED_CONTRAST = (
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("MRModifierSequence", "InversionTimes"),
+    ("MRImageFrameTypeSequence", "AcquisitionContrast"),
+    ("MRImageFrameTypeSequence", "FrameType"),
+    ("MRImageFrameTypeSequence", "ComplexImageComponent"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+    ("PixelValueTransformationSequence", "RescaleType"),
+    ("FrameContentSequence", "StackID"),
+    ("FrameContentSequence", "TemporalPositionIndex"),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -33,18 +56,23 @@ class Plane:
         position: centre of the first voxel, LPS mm (3), or None.
         orientation: direction cosines along a row, then along a column, LPS (6), or None.
         spacing: distance between rows, between columns, mm (2), or None.
-        slope: modality value = slope x stored value + intercept.
-        intercept: see `slope`.
+        rescale: slope and intercept, modality value = slope x stored value + intercept; None where the
+            header states a rescale that cannot be applied.
         contrast: (attribute keyword, value) of what distinguishes frames at one position.
+        rescaled: whether the header states a rescale; where it does not, stored values are the values.
+        thickness_mm: Slice Thickness (0018,0050), or None.
+        stated_step_mm: Spacing Between Slices (0018,0088), centre to centre, or None.
     """
 
     frame: Frame
     position: NDArray[np.float64] | None
     orientation: NDArray[np.float64] | None
     spacing: NDArray[np.float64] | None
-    slope: float
-    intercept: float
+    rescale: tuple[float, float] | None
     contrast: tuple[tuple[str, str], ...]
+    rescaled: bool = False
+    thickness_mm: float | None = None
+    stated_step_mm: float | None = None
 
 
 def frame_count(header: Dataset) -> int:
@@ -100,20 +128,17 @@ def planes_of(instance: Instance) -> tuple[Plane, ...]:
 
 def _classic_plane(instance: Instance) -> Plane:
     header = instance.header
-    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    rescale, rescaled = _rescale(header, instance.malformed)
     return Plane(
         frame=Frame(instance, 1),
         position=numbers(header, "ImagePositionPatient", 3),
         orientation=numbers(header, "ImageOrientationPatient", 6),
         spacing=numbers(header, "PixelSpacing", 2),
-        slope=1.0
-        if slope is None
-        else slope,  # PS3.3 C.8.3.1: without a rescale, stored values are the values
-        intercept=0.0 if intercept is None else intercept,
-        contrast=tuple(
-            (keyword, text(header, keyword))
-            for keyword in ("EchoTime", "TemporalPositionIdentifier", "InversionTime", "ImageType")
-        ),
+        rescale=rescale,
+        contrast=tuple((keyword, text(header, keyword)) for keyword in _CLASSIC_CONTRAST),
+        rescaled=rescaled,
+        thickness_mm=number(header, "SliceThickness"),
+        stated_step_mm=number(header, "SpacingBetweenSlices"),
     )
 
 
@@ -124,24 +149,33 @@ def _enhanced_plane(instance: Instance, index: int) -> Plane:
         return functional_group(header, index, sequence)
 
     transformation = group("PixelValueTransformationSequence")
-    slope, intercept = number(transformation, "RescaleSlope"), number(transformation, "RescaleIntercept")
-    contrast = []
-    for sequence, keyword in (
-        ("FrameContentSequence", "StackID"),
-        ("FrameContentSequence", "TemporalPositionIndex"),
-        ("MREchoSequence", "EffectiveEchoTime"),
-        ("MRDiffusionSequence", "DiffusionBValue"),
-        ("MRImageFrameTypeSequence", "FrameType"),
-        ("MRImageFrameTypeSequence", "ComplexImageComponent"),
-    ):
-        item = group(sequence)
-        contrast.append((keyword, text(item, keyword)))
+    rescale, rescaled = _rescale(header if transformation is None else transformation, instance.malformed)
+    measures = group("PixelMeasuresSequence")
     return Plane(
         frame=Frame(instance, index + 1),
         position=numbers(group("PlanePositionSequence"), "ImagePositionPatient", 3),
         orientation=numbers(group("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
-        spacing=numbers(group("PixelMeasuresSequence"), "PixelSpacing", 2),
-        slope=1.0 if slope is None else slope,
-        intercept=0.0 if intercept is None else intercept,
-        contrast=tuple(contrast),
+        spacing=numbers(measures, "PixelSpacing", 2),
+        rescale=rescale,
+        contrast=tuple((keyword, text(group(sequence), keyword)) for sequence, keyword in _ENHANCED_CONTRAST),
+        rescaled=rescaled,
+        thickness_mm=number(measures, "SliceThickness"),
+        stated_step_mm=number(measures, "SpacingBetweenSlices"),
     )
+
+
+def _rescale(header: Dataset, malformed: frozenset[str]) -> tuple[tuple[float, float] | None, bool]:
+    """Slope and intercept, and whether they are stated (PS3.3 C.11.1.1).
+
+    Both are needed where one is given, and each must be one number. A Modality LUT is not applied.
+    """
+    keywords = ("RescaleSlope", "RescaleIntercept")
+    stated = any(value(header, k) is not None or (k in malformed and k not in header) for k in keywords)
+    if items(header, "ModalityLUTSequence"):
+        return None, True
+    if not stated:
+        return (1.0, 0.0), False
+    slope, intercept = (number(header, k) for k in keywords)
+    if not slope or intercept is None:
+        return None, True
+    return (slope, intercept), True

@@ -102,12 +102,14 @@ class Instance:
     Attributes:
         path: where the bytes lie (a complete DICOM file).
         digest: SHA-256 of those bytes, 64 hex digits.
-        header: the data set without pixel data.
+        header: the data set without pixel data and without malformed elements.
+        malformed: keywords of the elements that were left out because their value cannot be parsed.
     """
 
     path: Path
     digest: str
     header: Dataset
+    malformed: frozenset[str] = frozenset()
 
     @property
     def sop_instance_uid(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ _PATTERNS = {
     "DS": re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?"),
 }
 _CHARACTER_SET = "Specific Character Set (0008,0005)"
+_LATIN_1 = {"ISO_IR 100", "ISO 2022 IR 100"}
+_BEYOND_EUROPE, _THREE_BYTES = "\u0180", "\u0800"
+"""After Latin Extended-A; the first character that takes three bytes in UTF-8."""
+_IN_LATIN_1, _C1, _REPLACEMENT = ("\u00a0", "\u00ff"), ("\u0080", "\u009f"), "\ufffd"
 _CHINESE_ESCAPE = "\x1b$)A"
 """Of ISO 2022 IR 58: pydicom leaves it in the text."""
 _CLOCK_TYPES = {"DA": DA, "TM": TM, "DT": DT}
@@ -180,41 +185,67 @@ def normalise(header: Dataset) -> NormalisedHeader:
         declared = texts(header, "SpecificCharacterSet")
         if undefined_terms(declared):
             defects.append(f"{_CHARACTER_SET} is not a defined term")
-        if _mend(clean, undeclared=declares_nothing(declared)):
-            defects.append(f"text beyond {_CHARACTER_SET}: read as UTF-8")
+        defects += _mend(clean, declared)
     if any("decode" in str(w.message) or "encoding" in str(w.message) for w in caught):
         defects.append(f"text does not fit the declared {_CHARACTER_SET}: decoded in part")
     return NormalisedHeader(dataset=clean, defects=tuple(defects))
 
 
-def _mend(clean: Dataset, *, undeclared: bool) -> bool:
-    """Mend text that pydicom decoded amiss.
+def _mend(clean: Dataset, declared: tuple[str, ...]) -> list[str]:
+    """Mend text that pydicom decoded amiss, where the right text is certain; name what is doubtful.
 
     Where the header does not account for bytes beyond ASCII, pydicom takes them for Latin-1; text that makes
     sense in UTF-8 makes none in Latin-1.
 
     Returns:
-        Whether undeclared UTF-8 was found.
+        Defects.
     """
-    found = False
+    latin_1 = bool(declared) and declared[0].strip() in _LATIN_1
+    read_again = latin_1 or declares_nothing(declared)
+    ascii_only = all(declares_nothing((each,)) for each in declared)
+    mended = doubtful = False
     for element in clean.iterall():
         if element.VR not in _TEXT_VRS or not element.value:
             continue
         many = isinstance(element.value, MultiValue)
         given = [str(v) for v in (element.value if many else [element.value])]
-        better = [_as_utf8(text) for text in given] if undeclared else given
-        found = found or better != given
-        better = [text.replace(_CHINESE_ESCAPE, "") for text in better]
+        read = [_read_again(text) for text in given] if read_again else given
+        mended = mended or read != given
+        better = [text.replace(_CHINESE_ESCAPE, "") for text in read]
+        doubtful = doubtful or any(
+            a == b and _is_doubtful(a, ascii_only=ascii_only) for a, b in zip(given, better, strict=True)
+        )
         if better != given:
             element.value = better if many else better[0]
-    return found
+    defects = []
+    if mended:
+        defects.append(f"text beyond {_CHARACTER_SET}: read as UTF-8")
+    if doubtful:
+        defects.append(f"text does not fit {_CHARACTER_SET} and may be wrong: kept as it was read")
+    return defects
 
 
-def _as_utf8(text: str) -> str:
+def _read_again(text: str) -> str:
+    """The UTF-8 that was taken for Latin-1, where it can be nothing else.
+
+    Certain are letters of Europe, two letters of any other script, and whatever takes three bytes or more.
+    """
     try:
-        return text.encode("latin-1").decode("utf-8")
+        decoded = text.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return text
+    beyond = [c for c in decoded if not c.isascii()]
+    letters = all(unicodedata.category(c)[0] in "LM" or c >= _THREE_BYTES for c in beyond)
+    european = all(c < _BEYOND_EUROPE for c in beyond)
+    certain = letters and (european or len(beyond) > 1 or any(c >= _THREE_BYTES for c in beyond))
+    return decoded if certain else text
+
+
+def _is_doubtful(text: str, *, ascii_only: bool) -> bool:
+    """Whether text holds characters that nobody declared, or control characters that no text has."""
+    if ascii_only and any(_IN_LATIN_1[0] <= c <= _IN_LATIN_1[1] for c in text):
+        return True
+    return any(_C1[0] <= c <= _C1[1] or c == _REPLACEMENT for c in text)
 
 
 def legal_value(header: Dataset, keyword: str) -> Any:

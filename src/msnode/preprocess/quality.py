@@ -17,7 +17,8 @@ brain half found, more is a brain with scalp or neck."""
 
 CUT_SHARE = 0.4
 """The top slice cuts the brain off where its brain area exceeds this share of the largest slice's: about
-15 mm are missing then, for a brain that ends as an ellipsoid 65 mm above its widest slice."""
+15 mm are missing then, for a brain that ends as an ellipsoid 65 mm above its widest slice. The lowest slice
+cuts it off from the same share."""
 
 BASE_SHARE = 0.3
 """The base is inside where the lowest slice's brain area is at most this share of the largest: brain stem
@@ -55,6 +56,10 @@ def judge_brain(brain: Volume) -> tuple[str, ...]:
     if cut:
         found.append(
             f"the brain is cut off at the vertex: the top slice still shows {area[-1] / 100:.0f} cm2 of it"
+        )
+    if area[0] > CUT_SHARE * area.max():
+        found.append(
+            f"the brain is cut off at the base: the lowest slice still shows {area[0] / 100:.0f} cm2 of it"
         )
     for name, axis, index in _BORDERS:
         if _area_on_border(inside, axis, index, brain) >= TOUCH_MM2:

@@ -14,8 +14,9 @@ from msnode.dicom.header import integer, patient_key
 from msnode.domain.findings import LOW_QUALITY
 from msnode.domain.imaging import FLAIR
 from msnode.encode import encode_rejection, encode_rejection_note, encode_results, normalise
-from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected
+from msnode.errors import NoEligibleSeries, NotReadable, OutsideModelScope, Rejected, SeveralPatients
 from msnode.measure.burden import measure
+from msnode.reading.identity import SEVERAL_PATIENTS, several_patients, with_one_identity
 from msnode.reading.outcome import Found, Reading, selection_digest
 from msnode.reading.segment_volume import segment_volume
 from msnode.reading.summary import ReadingStatus
@@ -89,18 +90,23 @@ def read_study(
         n for s in study for i in s.instances if (n := integer(i.header, "SeriesNumber")) is not None
     )
     provenance = replace(provenance, known_series_numbers=provenance.known_series_numbers | numbers)
+    contradiction = several_patients(study)
+    if not contradiction:
+        study = with_one_identity(study)
     with clock.stage("select"):
         selection = select(study, rules.selection, same_volume=same_volume)
     removed = _removed(selection, former)
     if (
         former is not None
-        and (same := _nothing_new(selection, former))
+        and (same := _nothing_new(selection, former, contradiction))
         and not (former.status == ReadingStatus.REJECTED and _has_another(study, selection, rules))
     ):
         return Reading(ReadingStatus.UNCHANGED, same, selection, provenance)
     if removed:  # what cannot be read replaces nothing
         provenance, replaced = replace(provenance, replaced_reports={}), ()
     why = NotReadable(removed) if removed else selection.refusal
+    if why is None and contradiction:
+        why = SeveralPatients(contradiction)
     outcome = (
         _Refused(selection, None, why)
         if why is not None
@@ -144,7 +150,7 @@ def _read_candidates(
 ) -> Reading | _Refused:
     """Read the best series; if its images are refused, the next one. If all are, the first refusal counts."""
     read = partial(
-        _read_candidate, rules, provenance, load_network, former=former, remarks=remarks, clock=clock
+        _read_candidate, study, rules, provenance, load_network, former=former, remarks=remarks, clock=clock
     )
     first = outcome = read(selection)
     refused: dict[str, str] = {}
@@ -153,7 +159,7 @@ def _read_candidates(
         selection = select(study, rules.selection, refused=refused, same_volume=same_volume)
         if not selection.series:
             break
-        if former is not None and (same := _nothing_new(selection, former)):
+        if former is not None and (same := _nothing_new(selection, former, "")):
             return Reading(ReadingStatus.UNCHANGED, same, selection, provenance)
         outcome = read(selection)
     if isinstance(outcome, Reading) or isinstance(first, Reading):
@@ -170,6 +176,7 @@ def _has_another(study: Sequence[Series], selection: Selection, rules: ReadingRu
 
 
 def _read_candidate(
+    study: Sequence[Series],
     rules: ReadingRules,
     provenance: Provenance,
     load_network: Callable[[], Network],
@@ -183,7 +190,7 @@ def _read_candidate(
     try:
         with clock.stage("volume"):
             series, copies = without_copies(selection.series[FLAIR])
-            source = to_volume(series)
+            source = to_volume(series, study)
         source = replace(source, warnings=(*remarks, *selection.remarks, *copies, *source.warnings))
         known = former if former and former.image_digest == source.image_digest else None
         return _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
@@ -198,8 +205,10 @@ def _removed(selection: Selection, former: Former | None) -> str:
     return former.gone if former is not None else ""
 
 
-def _nothing_new(selection: Selection, former: Former) -> str:
+def _nothing_new(selection: Selection, former: Former, contradiction: str) -> str:
     """Why the results of the revision before stand, as far as headers tell; empty where they do not."""
+    if contradiction or former.reason.startswith(SEVERAL_PATIENTS):
+        return ""  # identity depends on other series too
     same = selection.series and selection_digest(selection) == former.selection_digest
     if same and former.since is None:
         return "the same instances as in the revision before"

@@ -11,7 +11,7 @@ import numpy as np
 from msnode.dicom.header import numbers
 from msnode.dicom.planes import is_enhanced
 from msnode.errors import Rejected
-from msnode.series import pixels
+from msnode.series.comparison import same_image
 from msnode.series.volume import to_volume
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def without_copies(series: Series) -> tuple[Series, tuple[str, ...]]:
             kept.append(instance)
             continue
         there = places[tuple((np.round(position, 2) + 0.0).tolist())]
-        if not any(pixels.same_image(known.path, instance.path) for known in there):
+        if not any(same_image(known.path, instance.path) for known in there):
             there.append(instance)
             kept.append(instance)
     count = len(series.instances)

@@ -11,7 +11,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from msnode.dicom.header import PARSER_ERRORS, text
 from msnode.dicom.uids import MR_IMAGE_CLASSES
 from msnode.errors import NotReadable
-from msnode.series.pixels import same_image
+from msnode.series.comparison import same_image
 from msnode.series.volume import read_instance
 
 if TYPE_CHECKING:

@@ -128,10 +128,12 @@ def decode(path: Path) -> NDArray[np.integer]:
         raise NotAVolume("no pixel data: (7FE0,0010) is missing or empty")
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
     if syntax in _NATIVE:
-        return _native(dataset)
-    if syntax == RLELossless or syntax in _GDCM:
-        return _compressed(dataset, "pydicom" if syntax == RLELossless else "gdcm")
-    raise NotReadable(f"transfer syntax {syntax or 'missing'} is not supported")
+        words = _native(dataset)
+    elif syntax == RLELossless or syntax in _GDCM:
+        words = _compressed(dataset, "pydicom" if syntax == RLELossless else "gdcm")
+    else:
+        raise NotReadable(f"transfer syntax {syntax or 'missing'} is not supported")
+    return _only_bits_stored(words, dataset)
 
 
 def _shape(dataset: Dataset) -> tuple[int, int, int]:
@@ -147,11 +149,26 @@ def _native(dataset: Dataset) -> NDArray[np.integer]:
         raise NotReadable(f"pixel data is cut off: {held} bytes of {needed}")
     kind = "i" if dataset.PixelRepresentation == 1 else "u"
     values = np.frombuffer(dataset.PixelData, dtype=f"<{kind}{bits // 8}", count=int(np.prod(shape)))
-    # bits outside Bits Stored are not pixel values (PS3.5 8.1.1); old files keep overlays there
-    above, unused = bits - 1 - int(dataset.HighBit), bits - int(dataset.BitsStored)
-    if unused:
-        values = np.right_shift(np.left_shift(values, above), unused)
     return values.reshape(shape)
+
+
+def stored_value(number: int, header: Dataset) -> int:
+    """A pixel value that an attribute names, as `decode` gives it, whichever sign the attribute has."""
+    size = int(header.BitsAllocated) // 8
+    kind = "i" if header.PixelRepresentation == 1 else "u"
+    word = np.array([number % 2 ** (8 * size)], dtype=f"u{size}")
+    return int(_only_bits_stored(word.view(f"{kind}{size}"), header)[0])
+
+
+def _only_bits_stored(values: NDArray[np.integer], dataset: Dataset) -> NDArray[np.integer]:
+    """Pixel words without the bits outside Bits Stored, where old files keep overlays (PS3.5 8.1.1)."""
+    bits = values.dtype.itemsize * 8
+    unused = bits - int(dataset.BitsStored)
+    if unused <= 0:
+        return values
+    above = max(0, bits - 1 - int(dataset.HighBit))
+    stored: NDArray[np.integer] = np.right_shift(np.left_shift(values, above), unused)
+    return stored
 
 
 def _compressed(dataset: Dataset, plugin: str) -> NDArray[np.integer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ _SPACING_TOLERANCE = 1e-4  # relative
 _SAME_PLACE_MM = 0.05
 # unevenness allowed between slices: 1 % of the step, or 0.1 mm, but never over 5 % of the step
 _EVEN_RELATIVE, _EVEN_MM, _EVEN_CAP = 0.01, 0.1, 0.05
+_SAME_CONTRAST = 0.01  # relative; scanners round times, and write what was played out
+_MAY_DIFFER = {"StackID", "TemporalPositionIndex", "TemporalPositionIdentifier"}
+_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Stack:
         along_row: unit vector in which the column index grows, LPS.
         along_column: unit vector in which the row index grows, LPS.
         spacing: distance between rows, between columns, mm.
+        rescale: slope and intercept of each plane, in their order.
     """
 
     planes: tuple[Plane, ...]
@@ -45,10 +50,11 @@ class Stack:
     along_row: NDArray[np.float64]
     along_column: NDArray[np.float64]
     spacing: NDArray[np.float64]
+    rescale: tuple[tuple[float, float], ...]
 
 
 def arrange(planes: Sequence[Plane]) -> Stack:
-    """Order planes along their normal, and check that they form one regular stack.
+    """Order planes along their normal, and check that they form one regular stack of one contrast.
 
     Raises:
         NotAVolume: names the invariant that is violated, and what is needed.
@@ -63,6 +69,7 @@ def arrange(planes: Sequence[Plane]) -> Stack:
     order = np.argsort(depths, kind="stable")
     ordered, positions, depths = [planes[i] for i in order], positions[order], depths[order]
     _one_slice_a_place(ordered, depths)
+    _one_contrast(ordered)
     _even_steps(depths)
     _steps_along_normal(positions, normal)
     return Stack(
@@ -72,6 +79,7 @@ def arrange(planes: Sequence[Plane]) -> Stack:
         along_row=along_row,
         along_column=along_column,
         spacing=spacing,
+        rescale=_applicable_rescale(ordered),
     )
 
 
@@ -136,6 +144,23 @@ def _positions(planes: Sequence[Plane]) -> NDArray[np.float64]:
     return np.array(present)
 
 
+def _applicable_rescale(ordered: Sequence[Plane]) -> tuple[tuple[float, float], ...]:
+    applicable = tuple(plane.rescale for plane in ordered if plane.rescale is not None)
+    if len(applicable) < len(ordered):
+        raise NotAVolume(
+            f"{len(ordered) - len(applicable)} of {len(ordered)} slices state a rescale that cannot be"
+            " applied: Rescale Slope (0028,1053), not 0, and Intercept (0028,1052) must be one number each,"
+            " without a Modality LUT"
+        )
+    rescaled = sum(plane.rescaled for plane in ordered)
+    if 0 < rescaled < len(ordered):
+        raise NotAVolume(
+            f"{rescaled} of {len(ordered)} slices state a rescale (0028,1053) and the others none:"
+            " all slices need one scale"
+        )
+    return applicable
+
+
 def _one_slice_a_place(ordered: Sequence[Plane], depths: NDArray[np.float64]) -> None:
     same = np.flatnonzero(np.diff(depths) < _SAME_PLACE_MM)
     if not len(same):
@@ -147,6 +172,45 @@ def _one_slice_a_place(ordered: Sequence[Plane], depths: NDArray[np.float64]) ->
         f"two slices at one place ({len(same)} times, first at {depths[same[0]]:.2f} mm along"
         f" the normal){why}: one is needed"
     )
+
+
+def _one_contrast(ordered: Sequence[Plane]) -> None:
+    """Times, sequence, kind of image and unit agree; what the other slices state may not be absent."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for plane in ordered:
+        for keyword, stated in plane.contrast:
+            if keyword not in _MAY_DIFFER:
+                values[keyword].append(_of_contrast(keyword, stated))
+    others: set[int] = set()
+    names = []
+    for keyword, found in values.items():
+        usual = max(found, key=found.count)
+        differing = {k + 1 for k, each in enumerate(found) if not _agree(each, usual)}
+        others |= differing
+        names += [keyword] if differing else []
+    if names:
+        listed = ", ".join(map(str, sorted(others)[:_LISTED])) + (", …" if len(others) > _LISTED else "")
+        raise NotAVolume(
+            f"several contrasts in one stack: {len(others)} of {len(ordered)} slices ({listed}) differ from"
+            f" the others in {', '.join(names)}"
+        )
+
+
+def _of_contrast(keyword: str, stated: str) -> str:
+    """What of an attribute tells contrasts apart: of an Image Type the third value (PS3.3 C.7.6.1.1.2)."""
+    if keyword == "ImageType":
+        return "".join(stated.upper().split("\\")[2:3])
+    return stated.upper()
+
+
+def _agree(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    try:
+        first, second = ([float(number) for number in each.split("\\")] for each in (one, other))
+    except ValueError:
+        return False
+    return len(first) == len(second) and bool(np.allclose(first, second, rtol=_SAME_CONTRAST, atol=0))
 
 
 def _even_steps(depths: NDArray[np.float64]) -> None:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnode.dicom.header import drop_malformed, number, text, texts
+from msnode.dicom.header import drop_malformed, number, text, texts, value
 from msnode.dicom.planes import planes_of
 from msnode.domain.imaging import Grid, Instance, Series, SourceVolume, Volume
 from msnode.errors import NotAVolume, NotReadable
+from msnode.series.intensities import check_saturation, fill_padding, without_padding
 from msnode.series.pixels import MAX_VOXELS, check_pixel_description, decode, read_file, voxel_count
+from msnode.series.promises import check_promises, check_siblings
 from msnode.series.stack import Stack, arrange
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+_DECISIVE = ("NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit")
+"""Numbers whose absence means something, so that an unreadable one must not count as absent."""
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -40,7 +45,7 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
         NotReadable: not DICOM, truncated inside the header, or without the UIDs that identify an instance.
     """
     header = read_file(path, header_only=True)
-    drop_malformed(header)
+    malformed = drop_malformed(header)
     uids = {keyword: text(header, keyword) for keyword in _UIDS}
     for keyword, uid in uids.items():
         if not uid:
@@ -48,7 +53,7 @@ def read_instance(path: Path, digest: str | None = None) -> Instance:
     if digest is None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Instance(path=path, digest=digest, header=header)
+    return Instance(path=path, digest=digest, header=header, malformed=malformed)
 
 
 def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
@@ -67,23 +72,26 @@ def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
     )
 
 
-def to_volume(series: Series) -> SourceVolume:
+def to_volume(series: Series, study: Sequence[Series] = ()) -> SourceVolume:
     """Read one regular stack of slices as float32 modality values.
 
     Args:
         series: the latest version of each SOP instance.
+        study: the series beside it, among which none may continue the stack.
 
     Returns:
         Volume (slice, row, column) whose grid maps voxel indices to LPS mm. Slices run along the cross
-        product of row and column direction. A warning names lossy compression.
+        product of row and column direction. Warnings name lossy compression, what headers promise and did not
+        come, and doubtful pixel values.
 
     Raises:
-        NotAVolume: names the geometric invariant that is violated, and what is needed.
+        NotAVolume: names the invariant that is violated, and what is needed.
         NotReadable: pixel data is truncated, damaged or in an unsupported transfer syntax.
     """
     headers = [instance.header for instance in series.instances]
     _modality_is_mr(series)
     _no_mosaic(series)
+    _nothing_decisive_malformed(series)
     for header in headers:
         check_pixel_description(header)
     _one_matrix(series)
@@ -92,12 +100,16 @@ def to_volume(series: Series) -> SourceVolume:
         raise NotAVolume(f"{total} voxels: at most {MAX_VOXELS} are read")
     stack = arrange([plane for instance in series.instances for plane in planes_of(instance)])
     _one_frame_of_reference(series)
+    unkept = check_promises(series, stack)
+    check_siblings(series, stack, study)
     grid = _grid(stack, int(headers[0].Rows), int(headers[0].Columns))
+    data = _values(series.instances, stack, grid.shape)
+    doubts = fill_padding(data) + check_saturation(data)
     return SourceVolume(
-        volume=Volume(data=_values(series.instances, stack, grid.shape), grid=grid),
+        volume=Volume(data=data, grid=grid),
         frames=tuple(plane.frame for plane in stack.planes),
         series=series,
-        warnings=_warnings(series),
+        warnings=_lossy(series) + unkept + doubts,
     )
 
 
@@ -112,6 +124,14 @@ def _no_mosaic(series: Series) -> None:
     for instance in series.instances:
         if "MOSAIC" in texts(instance.header, "ImageType"):
             raise NotAVolume("Image Type MOSAIC: slices are tiled in one plane; one slice a plane is needed")
+
+
+def _nothing_decisive_malformed(series: Series) -> None:
+    for instance in series.instances:
+        for keyword in _DECISIVE:
+            stated = value(instance.header, keyword) is not None
+            if keyword in instance.malformed or (stated and number(instance.header, keyword) is None):
+                raise NotAVolume(f"{keyword} cannot be read as one number: nothing is assumed")
 
 
 def _one_matrix(series: Series) -> None:
@@ -141,6 +161,7 @@ def _grid(stack: Stack, rows: int, columns: int) -> Grid:
 
 
 def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Modality values, NaN where there is padding."""
     data = np.empty(shape, dtype=np.float32)
     slices = {(id(p.frame.instance), p.frame.frame_number): k for k, p in enumerate(stack.planes)}
     for instance in instances:
@@ -149,15 +170,15 @@ def _values(instances: Sequence[Instance], stack: Stack, shape: tuple[int, int, 
             k = slices.get((id(instance), index + 1))
             if k is None or plane.shape != shape[1:]:
                 raise NotReadable("the file does not hold the frames that its header described")
-            of_stack = stack.planes[k]
-            with np.errstate(over="ignore", invalid="ignore"):  # checked below, once for all slices
-                data[k] = plane.astype(np.float64) * of_stack.slope + of_stack.intercept
-    if not np.isfinite(data).all():
-        raise NotAVolume("values are not finite after rescaling")
+            slope, intercept = stack.rescale[k]
+            with np.errstate(over="ignore", invalid="ignore"):  # checked below
+                data[k] = without_padding(plane, instance.header) * slope + intercept
+            if np.isinf(data[k]).any():
+                raise NotAVolume("values are not finite after rescaling")
     return data
 
 
-def _warnings(series: Series) -> tuple[str, ...]:
+def _lossy(series: Series) -> tuple[str, ...]:
     lossy = [i for i in series.instances if text(i.header, "LossyImageCompression") == "01"]
     if not lossy:
         return ()

@@ -240,16 +240,53 @@ def test_undeclared_utf8_is_read_as_utf8_and_named(name, declared):
     assert "UTF-8" in defect
 
 
-def test_undeclared_latin_1_stays_latin_1():
-    clean = normalise(with_bytes("Mxller", "Müller".encode("latin-1"), None))
-    assert clean.dataset.PatientName == "Müller"
+@pytest.mark.parametrize(
+    ("name", "encoding"), [("Müller", "latin-1"), ("Иванова^Мария", "cp1251"), ("Wałęsa", "cp1250")]
+)
+def test_undeclared_text_that_is_no_utf8_is_kept_and_named_as_doubtful(name, encoding):
+    encoded = name.encode(encoding)
+    clean = normalise(with_bytes("X" * len(encoded), encoded, None))
+    assert clean.dataset.PatientName == encoded.decode("latin-1")
+    (defect,) = [d for d in clean.defects if "Character Set" in d]
+    assert "may be wrong" in defect
+    assert name not in defect
+
+
+@pytest.mark.parametrize("name", ["Müller^Jörg", "Ñuñez", "Wałęsa", "Соколова", "Wang=王", "Łoś"])
+def test_utf8_that_is_called_latin_1_is_read_as_utf8_and_named(name):
+    encoded = name.encode()
+    clean = normalise(with_bytes("X" * len(encoded), encoded, "ISO_IR 100"))
+    assert str(clean.dataset.PatientName) == clean.dataset.PatientComments == name
+    (defect,) = [d for d in clean.defects if "Character Set" in d]
+    assert "UTF-8" in defect
+
+
+@pytest.mark.parametrize("text", ["Müller^Jörg", "à 37 Â°", "CAFÉ»", "Ã", "Straße 5 ½"])
+def test_latin_1_stays_latin_1(text):
+    clean = normalise(with_bytes("X" * len(text), text.encode("latin-1"), "ISO_IR 100"))
+    assert clean.dataset.PatientComments == text
     assert not [d for d in clean.defects if "Character Set" in d]
 
 
-def test_text_that_fits_its_declaration_is_not_doubted():
-    """The archive shows the source so too: a result under another name would be another patient's."""
-    clean = normalise(with_bytes("Mxxller", "Müller".encode(), "ISO_IR 100"))
-    assert clean.dataset.PatientName == "MÃ¼ller"
+@pytest.mark.parametrize(
+    ("text", "declared", "encoding"),
+    [
+        ("KÓŁKO", "ISO_IR 101", "iso8859-2"),
+        ("ЦИЦИ", "ISO_IR 144", "iso8859-5"),
+        ("รก", "ISO_IR 166", "iso8859-11"),
+        ("Müller", ["", "ISO 2022 IR 100"], "latin-1"),
+    ],
+)
+def test_text_of_another_set_that_happens_to_be_utf8_is_not_rewritten(text, declared, encoding):
+    encoded = text.encode(encoding)
+    clean = normalise(with_bytes("X" * len(encoded), encoded, declared))
+    assert clean.dataset.PatientComments == text
+    assert not [d for d in clean.defects if "Character Set" in d]
+
+
+def test_control_characters_in_latin_1_are_doubtful():
+    clean = normalise(with_bytes("Dxoe", b"D\x91oe", "ISO_IR 100"))
+    assert any("may be wrong" in d for d in clean.defects)
 
 
 def test_chinese_by_escape_sequences_has_none_left():

@@ -40,9 +40,16 @@ def test_a_volume_that_no_adult_has_is_named(size, ml):
     assert sentence.endswith("ml is outside 700-2000 ml")
 
 
-def test_the_volume_is_not_judged_where_the_base_is_missing():
-    small = brain(0.7)
-    assert judge_brain(cut(small, 14, 30)) == ()
+def test_a_brain_that_is_cut_off_at_the_base_is_named_and_its_volume_is_not_judged():
+    (sentence,) = judge_brain(cut(brain(0.7), 14, 30))
+    assert sentence.startswith("the brain is cut off at the base: the lowest slice still shows ")
+    assert sentence.endswith("cm2 of it")
+
+
+def test_the_lowest_slices_of_a_base_may_be_missing():
+    whole = brain()
+    lowest = int(np.flatnonzero(whole.data.any(axis=(1, 2)))[0])
+    assert judge_brain(cut(whole, lowest + 1, 30)) == ()
 
 
 def test_a_brain_that_is_cut_off_at_the_vertex_is_named_and_its_volume_is_not_judged():

@@ -17,7 +17,7 @@ from msnode.reading.result_set import read_former, write_result_set
 from msnode.reading.segment_volume import LesionRules
 from msnode.segment.bundle import Calibration, Scope
 from msnode.series.select import SelectionRules
-from support.dicom_files import change_all, flair_series
+from support.dicom_files import change_all, flair_series, head_pixels
 from support.networks import FakeNetwork, find_brain
 from support.readings import provenance, series_of
 
@@ -332,7 +332,7 @@ def test_image_digests_tell_pixels_geometry_and_order_apart(study, tmp_path):
     assert digest(PatientName="Roe^Jane", SeriesDescription="T2 FLAIR") == same
     assert digest(spacing=(6.0, 0.9, 0.95)) != same
     assert digest(RescaleIntercept="1", RescaleSlope="1") != same
-    assert digest(pixels=np.full((14, 48, 48), 7, np.uint16)) != same
+    assert digest(pixels=head_pixels(14, 48, 48) + np.uint16(7)) != same
     assert digest(series_number=302) != same  # other instances
 
 

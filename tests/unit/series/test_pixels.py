@@ -1,9 +1,10 @@
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from msnode.errors import NotReadable, OutOfResources
 from msnode.series.pixels import codestream_size, decode
@@ -40,6 +41,22 @@ def test_an_image_that_expands_without_measure_is_not_decoded(tmp_path: Path) ->
     ds.save_as(path)
     with pytest.raises(NotReadable, match="expands to 33554432: at most 500 times"):
         decode(path)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_bits_above_bits_stored_are_no_values_when_compressed(
+    tmp_path: Path, syntax: UID, *, signed: bool
+) -> None:
+    (path,) = flair_series(tmp_path, slices=1, rows=32, columns=32, PixelRepresentation=int(signed))
+    clean = decode(path)
+    ds = dcmread(path)
+    ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") | 0x8000).tobytes()
+    ds.BitsStored, ds.HighBit = 16, 15  # dcmcjpls too encodes whole words
+    ds.compress(syntax, generate_instance_uid=False)
+    ds.BitsStored, ds.HighBit = 12, 11
+    ds.save_as(path)
+    assert np.array_equal(decode(path), clean)
 
 
 def test_damaged_rle_is_not_readable(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_enhanced_geometry_and_rescale_come_from_functional_groups(tmp_path: Pat
 
 
 def test_classic_rescale_is_applied_per_slice(tmp_path: Path) -> None:
-    paths = flair_series(tmp_path, slices=4, rows=8, columns=8)
+    paths = flair_series(tmp_path, slices=4, rows=8, columns=8, RescaleSlope=1, RescaleIntercept=0)
     change(paths[2], RescaleSlope=2, RescaleIntercept=-3)
     data = to_volume(series_of(paths)).volume.data
     assert np.array_equal(data[2], head_pixels(4, 8, 8)[2] * 2.0 - 3)
@@ -122,7 +122,7 @@ def test_signed_values_stay_signed(tmp_path: Path) -> None:
         ("NumberOfFrames", 2, "classic image"),
         ("PixelData", None, "no pixel data"),
         ("PixelData", b"", "no pixel data"),
-        ("RescaleSlope", "1e300", "not finite"),
+        ("RescaleSlope", 2, "1 of 5 slices state a rescale that cannot be applied"),
     ],
 )
 def test_one_wrong_instance_refuses_the_volume(
@@ -131,6 +131,18 @@ def test_one_wrong_instance_refuses_the_volume(
     paths = flair_series(tmp_path, slices=5, rows=8, columns=8)
     change(paths[2], **{attribute: value})
     assert says in refusal(paths)
+
+
+def test_values_beyond_floating_point_are_refused(tmp_path: Path) -> None:
+    paths = flair_series(tmp_path, slices=3, rows=8, columns=8, RescaleSlope="1e300", RescaleIntercept=0)
+    assert "not finite" in refusal(paths)
+
+
+def test_an_unreadable_number_of_frames_is_not_one_frame(tmp_path: Path) -> None:
+    paths = flair_series(tmp_path, slices=3, rows=8, columns=8, NumberOfFrames=12)
+    tag, value = b"\x28\x00\x08\x00IS\x02\x00", b"12"
+    paths[1].write_bytes(paths[1].read_bytes().replace(tag + value, tag + b"1,"))
+    assert "NumberOfFrames cannot be read" in refusal(paths)
 
 
 @pytest.mark.parametrize("count", [1, 2])
