@@ -57,7 +57,13 @@ def with_one_identity(study: Sequence[Series]) -> list[Series]:
             for keyword in _NAMED:
                 if text(instance.header, keyword).strip():
                     stated.setdefault(keyword, instance.header)
-    return [replace(s, instances=tuple(_completed(i, stated) for i in s.instances)) for s in study]
+    return [_completed_series(series, stated) for series in study]
+
+
+def _completed_series(series: Series, stated: Mapping[str, Dataset]) -> Series:
+    completed = tuple(_completed(instance, stated) for instance in series.instances)
+    same = all(one is other for one, other in zip(completed, series.instances, strict=True))
+    return series if same else replace(series, instances=completed)
 
 
 def _completed(instance: Instance, stated: Mapping[str, Dataset]) -> Instance:

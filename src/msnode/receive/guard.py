@@ -189,9 +189,9 @@ class GuardedServer(AssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
         """Log the error, which the base class would print with a traceback."""
-        address = str(client_address[0])
+        address, error = str(client_address[0]), sys.exception()
         if count := self.counted.count("connection_failed", address):
-            log.warning("connection_failed", address=address, count=count, error=sys.exception())
+            log.warning("connection_failed", address=address, count=count, error=error)
 
 
 def _is_waiting(association: Association) -> bool:

@@ -118,8 +118,10 @@ def _plateau_share(data: NDArray[np.float32]) -> float:
     if not head.any():
         return 0.0
     inner = np.ix_(*(_central_half(head, axis) for axis in range(3)))
-    tops = data.max(axis=(1, 2))[inner[0].ravel()]
+    chosen = inner[0].ravel()
+    tops, bottoms = data.max(axis=(1, 2))[chosen], data.min(axis=(1, 2))[chosen]
     shared = np.count_nonzero((data[inner] == tops[:, None, None]) & head[inner], axis=(1, 2))
+    shared[tops == bottoms] = 0  # a slice of one value shows nothing that could be cut off
     return float(shared[shared >= _LEAST_SHARED].sum() / max(1, np.count_nonzero(head[inner])))
 
 
