@@ -84,7 +84,7 @@ class Node:
             results = [
                 Result(
                     o.kind, o.sop_instance_uid, o.sop_class_uid, derived_uid("series", "", o.kind),
-                    o.path.name, Blob(o.path.read_bytes()).digest,
+                    o.path.name, Blob((self.store.set_path("set-1") / o.path.name).read_bytes()).digest,
                 )
                 for o in objects
             ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,12 @@ import sqlalchemy as sa
 
 from msnode.errors import OutOfResources
 from msnode.record import audit, schema
-from msnode.record.database import lock
+from msnode.record.database import clock_skew, lock
 from msnode.record.filing import file_batch, unrecorded_of
 from msnode.record.studies import study_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from msnode.domain.arrivals import Arrival, AssociationFacts
     from msnode.record.database import Database, Transaction
@@ -64,11 +64,10 @@ class Arrivals:
             calling_ae=facts.calling_ae,
             called_ae=facts.called_ae,
             address=facts.address,
-            opened_at=facts.opened_at,
             receiver=self._receiver,
         )
         with self._database.write(durable=False) as tx:
-            tx.execute(row)
+            tx.execute(row.values(opened_at=facts.opened_at + clock_skew(tx)))
 
     def association_closed(self, association_id: str, *, released: bool, at: datetime) -> None:
         """Record the end of an association, by release or otherwise (abort, lost connection).
@@ -78,11 +77,12 @@ class Arrivals:
         Args:
             association_id: see `AssociationFacts`.
             released: whether the peer released it.
-            at: UTC.
+            at: UTC, by this machine's clock.
         """
         which = _A.c.association_id == association_id
         with self._database.write() as tx:
-            tx.execute(_A.update().where(which).values(closed_at=at, released=released))
+            change = _A.update().where(which)
+            tx.execute(change.values(closed_at=at + clock_skew(tx), released=released))
 
     def close_open_associations(self, receiver: str, *, at: datetime) -> int:
         """Record that a dead receiver's open associations were interrupted; returns their number.
@@ -92,7 +92,7 @@ class Arrivals:
         still_open = _A.c.closed_at.is_(None) & ((_A.c.receiver == receiver) | _A.c.receiver.is_(None))
         with self._database.write() as tx:
             change = _A.update().where(still_open)
-            return tx.execute(change.values(closed_at=at, released=False)).rowcount
+            return tx.execute(change.values(closed_at=at + clock_skew(tx), released=False)).rowcount
 
     def open_receivers(self) -> frozenset[str]:
         """Executor ids of receivers with open associations, alive or dead."""
@@ -128,7 +128,7 @@ class Arrivals:
         for _ in range(_TRIES):
             try:
                 with self._database.write(durable=durable) as tx:
-                    return file_batch(tx, arrivals, keep_bytes)
+                    return file_batch(tx, _by_common_clock(tx, arrivals), keep_bytes)
             except sa.exc.IntegrityError:
                 continue  # another receiver recorded the same instance under another study meanwhile
         raise OutOfResources(
@@ -175,7 +175,7 @@ class Arrivals:
         with self._database.write() as tx:
             missing = unrecorded_of(tx, [a.digest for a in arrivals])
             lost = [a for a in arrivals if a.digest in missing]
-            return len(lost) - len(file_batch(tx, lost, lambda _: None))
+            return len(lost) - len(file_batch(tx, _by_common_clock(tx, lost), lambda _: None))
 
     def unrecorded(self, digests: Sequence[str]) -> frozenset[str]:
         """Those of at most some hundred digests that no version of any instance has."""
@@ -200,6 +200,12 @@ class Arrivals:
                 .order_by(_I.c.id)
             )
             return tuple(StoredInstance(*row) for row in tx.execute(query))
+
+
+def _by_common_clock(tx: Transaction, arrivals: Iterable[Arrival]) -> list[Arrival]:
+    """The arrivals with the times at which they came by the server's clock; see `clock_skew`."""
+    skew = clock_skew(tx)
+    return [replace(a, received_at=a.received_at + skew) if skew else a for a in arrivals]
 
 
 def _drop_unrecorded(tx: Transaction, arrival: Arrival, drop_bytes: Callable[[], None]) -> None:

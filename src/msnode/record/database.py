@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ Transaction = sa.Connection
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # (idle, maximum): connections to a file are cheap; a server has about 100 for all processes of all hosts.
 _CONNECTIONS = {"sqlite": (8, 64), "postgresql": (2, 8)}
+_NEGLIGIBLE_SKEW = timedelta(seconds=1)
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -89,6 +91,17 @@ class Database:
         """
         with self._begin(_Mode.READ) as transaction:
             yield transaction
+
+    def now(self) -> datetime:
+        """The time that counts for all machines, UTC: the server's, or with SQLite this machine's.
+
+        Raises:
+            OutOfResources: the server does not answer.
+        """
+        if self._is_file:
+            return datetime.now(UTC)
+        with self.read() as tx:
+            return datetime.now(UTC) + clock_skew(tx)
 
     @classmethod
     def open_existing(cls, url: str) -> Database:
@@ -194,6 +207,19 @@ def lock(tx: Transaction, name: str) -> None:
     """
     if tx.dialect.name == "postgresql":
         tx.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
+def clock_skew(tx: Transaction) -> timedelta:
+    """By how much the server's clock is ahead of this machine's; 0 below a second, and with SQLite.
+
+    Study timers compare times of several machines: arrivals are recorded by the server's clock.
+    """
+    if tx.dialect.name != "postgresql":
+        return timedelta(0)
+    before = datetime.now(UTC)
+    there: datetime = tx.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+    skew = there - (before + (datetime.now(UTC) - before) / 2)
+    return skew if abs(skew) > _NEGLIGIBLE_SKEW else timedelta(0)
 
 
 def insert(tx: Transaction, table: sa.Table, **values: Any) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -12,8 +14,6 @@ from msnode.record import schema
 from msnode.record.job import JobState
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from msnode.record.database import Database, Transaction
 
 _I = schema.instance
@@ -65,6 +65,7 @@ _POSITIONS = (
     .order_by(_I.c.id)
 )
 
+_Begun = Callable[[datetime], datetime]
 _Outline = tuple[Any, ...]
 """What changes when a study changes: last arrival, number of series, interruptions, open associations."""
 
@@ -88,6 +89,8 @@ class WaitingStudies:
         self._quiet = timedelta(seconds=quiet_s)
         self._seen: dict[int, _Outline] = {}
         self._next: dict[int, tuple[_Outline, datetime | None]] = {}
+        self._anew = datetime.min.replace(tzinfo=UTC)
+        self._ahead: dict[datetime, datetime] = {}
 
     def due(self, now: datetime) -> tuple[StudyArrivals, ...]:
         """The studies to check at `now` (UTC), oldest job first; see `check_again_at`."""
@@ -98,30 +101,52 @@ class WaitingStudies:
                 r.job_id: (r.last_at, r.series, r.interrupted, open_now.get(r.study_key)) for r in rows
             }
             self._next = {job: look for job, look in self._next.items() if job in self._seen}
-            studies = (_study(tx, r, open_now.get(r.study_key, 0)) for r in rows if self._is_due(r, now))
+            self._ahead = {moment: seen for moment, seen in self._ahead.items() if moment > now}
+            begun = partial(self._begun, now)
+            studies = (
+                _study(tx, r, open_now.get(r.study_key, 0), begun) for r in rows if self._is_due(r, now)
+            )
             return tuple(study for study in studies if study is not None)
 
     def check_again_at(self, study: StudyArrivals, at: datetime | None) -> None:
         """Leave out a study until a time (UTC), or for ever where it is None, unless the study changes."""
         self._next[study.job_id] = (self._seen[study.job_id], at)
 
+    def restart_timers(self, at: datetime) -> None:
+        """Let the timers of everything that came before begin anew, because the clock was set.
+
+        Args:
+            at: UTC, by the clock as it is set now.
+        """
+        self._anew = at
+        self._next = {}
+
+    def _begun(self, now: datetime, moment: datetime) -> datetime:
+        """When the timer of something began that came at `moment`.
+
+        A moment ahead of the clock was before the clock was set back: its timer begins when it is seen.
+        """
+        if moment > now:
+            return self._ahead.setdefault(moment, now)
+        return max(moment, self._anew)
+
     def _is_due(self, row: sa.Row[Any], now: datetime) -> bool:
-        if now < row.last_at + self._quiet:
+        if now < self._begun(now, row.last_at) + self._quiet:
             return False
         outline, at = self._next.get(row.job_id, (None, now))
         return outline != self._seen[row.job_id] or (at is not None and at <= now)
 
 
-def _study(tx: Transaction, row: sa.Row[Any], open_associations: int) -> StudyArrivals | None:
-    """What has arrived of a study; None where a node made all of it."""
+def _study(tx: Transaction, row: sa.Row[Any], open_associations: int, begun: _Begun) -> StudyArrivals | None:
+    """What has arrived of a study, with the times at which timers began; None where a node made all of it."""
     found = tx.execute(_SERIES_OF, {"study": row.study_key}).all()
-    series = tuple(s for s in (_series(tx, each) for each in found) if s is not None)
+    series = tuple(s for s in (_series(tx, each, begun) for each in found) if s is not None)
     if not series:
         return None
     return StudyArrivals(found[0].study_instance_uid, row.job_id, row.revision, series, open_associations)
 
 
-def _series(tx: Transaction, row: sa.Row[Any]) -> SeriesArrivals | None:
+def _series(tx: Transaction, row: sa.Row[Any], begun: _Begun) -> SeriesArrivals | None:
     """What has arrived of one series; None where a node made all of it."""
     positions = tx.execute(_POSITIONS, {"series": row.id}).scalars().all()
     if not positions:
@@ -130,7 +155,7 @@ def _series(tx: Transaction, row: sa.Row[Any]) -> SeriesArrivals | None:
         series_instance_uid=row.series_instance_uid,
         slice_positions_mm=tuple(p for p in positions if p is not None),
         instance_count=len(positions),
-        last_at=row.last_at,
+        last_at=begun(row.last_at),
         interrupted=bool(row.interrupted),
-        interrupted_at=row.closed_at if row.interrupted else None,
+        interrupted_at=begun(row.closed_at) if row.interrupted and row.closed_at else None,
     )

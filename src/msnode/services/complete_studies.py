@@ -16,6 +16,7 @@ from msnode.record.overview import overdue
 from msnode.record.studies import study_lock
 from msnode.record.waiting import WaitingStudies
 from msnode.series.assemble import assess
+from msnode.services.clock import WallClock
 from msnode.services.router import queue
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class StudyCompletion:
         arrivals: the ledger.
         engine: knows which other receivers live.
         dispatch: queues a job.
+        clock: by which timers run; the record's if None.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class StudyCompletion:
         *,
         engine: Engine,
         dispatch: Dispatcher,
+        clock: WallClock | None = None,
     ) -> None:
         self._timers = timers
         self._alarm_after_s = alarm_after_s
@@ -60,16 +63,27 @@ class StudyCompletion:
         self._router = router
         self._arrivals = arrivals
         self._waiting = WaitingStudies(database, quiet_s=timers.shortest_s)
+        self._clock = WallClock(database.now) if clock is None else clock
         self._engine = engine
         self._dispatch = dispatch
         self._suspects: frozenset[str] = frozenset()
         self._alarmed: set[int] = set()
 
     def queue_complete(self) -> None:
-        """Queue the studies that are complete; say once why another is held."""
+        """Queue the studies that are complete; say once why another is held.
+
+        Where the clock was set, all timers begin anew: no study is complete early, and none is late by more
+        than one quiet time.
+        """
         try:
-            for study in self._waiting.due(datetime.now(UTC)):
-                verdict = assess(study, datetime.now(UTC), self._timers)
+            clock = self._clock.read()
+            if clock is None:
+                return
+            if clock.step_s:
+                log.warning("clock_stepped", step_s=round(clock.step_s))
+                self._waiting.restart_timers(clock.now)
+            for study in self._waiting.due(clock.now):
+                verdict = assess(study, clock.now, self._timers)
                 if verdict.complete:
                     self._queue(study, verdict.reason)
                     continue

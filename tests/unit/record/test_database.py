@@ -1,7 +1,7 @@
 import sqlite3
 import threading
 import traceback
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from msnode.engine.tables import create_tables
 from msnode.errors import ConfigurationError, OutOfResources
 from msnode.record import database as database_module
 from msnode.record import schema
-from msnode.record.database import Database, lock, upgrade
+from msnode.record.database import Database, clock_skew, lock, upgrade
 
 
 def tables(record):
@@ -302,3 +302,22 @@ def test_times_come_back_aware_and_naive_ones_are_refused(record):
     assert record.job().created_at.tzinfo is not None
     with pytest.raises(sa.exc.StatementError, match="time zone"):
         record.add(2, received_at=datetime(2025, 3, 1))  # noqa: DTZ001 - the mistake under test
+
+
+def test_the_skew_of_two_clocks_that_agree_is_none(record):
+    with record.database.read() as tx:
+        assert clock_skew(tx) == timedelta(0)
+
+
+def test_a_machine_whose_clock_is_wrong_goes_by_the_servers(record, monkeypatch):
+    """SQLite has no other clock."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=5)
+
+    monkeypatch.setattr("msnode.record.database.datetime", Ahead)
+    expected = timedelta(hours=5 if record.url.startswith("sqlite") else 0)
+    ahead = record.database.now() - datetime.now(UTC)
+    assert abs(ahead - expected) < timedelta(hours=1)
