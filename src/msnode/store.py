@@ -24,17 +24,19 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from msnode.errors import ConfigurationError, OutOfResources, StoredBytesChanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from mmap import mmap
 
 _KEY = re.compile(r"[a-z0-9-]{1,80}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _QUARANTINE = "quarantine"
 _BLOB_FOLDERS = [f"{number:02x}" for number in range(256)]
+_CHUNK_BYTES, _MOST_COPIED = 2**20, 2**30
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _PERMANENT = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ELOOP} | {
     errno.EINVAL, errno.ENOTSUP, errno.ENOSYS,
@@ -50,7 +52,7 @@ def fsync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _write_all(handle: int, parts: Iterable[bytes]) -> None:
+def _write_all(handle: int, parts: Iterable[bytes | bytearray | mmap]) -> None:
     """Write all parts with as few system calls as possible, because each releases the interpreter lock."""
     left = [memoryview(part) for part in parts]
     while left:
@@ -61,6 +63,7 @@ def _write_all(handle: int, parts: Iterable[bytes]) -> None:
             left[0] = left[0][written:]
 
 
+<<<<<<< HEAD
 def check_digest(path: Path, sha256: str) -> None:
     """Compare the bytes of a file with their recorded SHA-256 (64 hex digits).
 
@@ -84,12 +87,34 @@ def quarantined(root: Path) -> tuple[str, ...]:
 
 class Blob:
     """Bytes in parts, and the SHA-256 of all of them (`digest`, 64 hex digits)."""
+=======
+def _copy_all(handle: int, file: BinaryIO) -> None:
+    """Append a whole file within the kernel."""
+    offset = 0
+    while copied := os.sendfile(handle, file.fileno(), offset, _MOST_COPIED):
+        offset += copied
+>>>>>>> recv12
 
-    def __init__(self, *parts: bytes) -> None:
+
+class Blob:
+    """Bytes in parts, and the SHA-256 of all of them (`digest`, 64 hex digits).
+
+    Args:
+        parts: in memory.
+        file: holds the bytes that follow, from its beginning to its end. It must stay open.
+    """
+
+    def __init__(self, *parts: bytes | bytearray | mmap, file: BinaryIO | None = None) -> None:
         hasher = hashlib.sha256()
         for part in parts:
             hasher.update(part)
-        self.parts = parts
+        self.parts, self.file = parts, file
+        self.size = sum(map(len, parts))
+        if file is not None:
+            file.seek(0)
+            while chunk := file.read(_CHUNK_BYTES):
+                hasher.update(chunk)
+                self.size += len(chunk)
         self.digest = hasher.hexdigest()
 
 
@@ -113,6 +138,11 @@ class Store:
             self._make_folders()
         except OSError as error:
             raise _unusable(root, error) from error
+
+    @property
+    def temporary(self) -> Path:
+        """Folder for files that are being written."""
+        return self.root / "tmp"
 
     def _make_folders(self) -> None:
         for folder in ("blobs", "sets", "tmp", _QUARANTINE):
@@ -140,23 +170,28 @@ class Store:
             try:
                 os.utime(path)
                 os.utime(path.parent)
+<<<<<<< HEAD
                 self.checked_blob(blob.digest)
             except (FileNotFoundError, OutOfResources, StoredBytesChanged):
                 self._write(path, blob.parts)
+=======
+            except FileNotFoundError:
+                self._write(path, blob)
+>>>>>>> recv12
             # Also where the file existed: its writer may have been killed before this sync.
             self._sync_directory(path.parent)
         except OSError as error:
-            raise OutOfResources(
-                f"cannot store {sum(map(len, blob.parts))} bytes: {error.strerror}"
-            ) from error
+            raise OutOfResources(f"cannot store {blob.size} bytes: {error.strerror}") from error
 
-    def _write(self, path: Path, parts: Iterable[bytes]) -> None:
+    def _write(self, path: Path, blob: Blob) -> None:
         """Sync the bytes before the file gets its name, so that every visible blob is complete."""
         temporary = self.root / "tmp" / f"{self._writer}-{next(self._numbers)}"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             try:
-                _write_all(handle, parts)
+                _write_all(handle, blob.parts)
+                if blob.file is not None:
+                    _copy_all(handle, blob.file)
                 if self._durable:
                     os.fdatasync(handle)
             finally:

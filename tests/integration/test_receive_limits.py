@@ -1,5 +1,6 @@
 """What senders may do to one listener: many at once, all at once, halfway, without waiting, and too much."""
 
+import hashlib
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom.acse import ACSE
 
+from msnode.receive import held
 from msnode.receive.admission import Peer
 from msnode.receive.guarded_socket import GuardedSocket
 from msnode.receive.intake import Intake
@@ -126,13 +128,36 @@ def test_echoes_sent_without_waiting_do_not_pile_up(listener) -> None:
         sender.release()
 
 
-def test_fragments_cost_what_they_take_in_memory_however_small(listener) -> None:
-    one = listener(max_held_bytes=MIB)
-    fragment = b"\4\0\0\0\0\7" + b"\0\0\0\3\1\0x"
-    (command, *_) = store_pdus("1.2.3", b"data")
+def test_an_instance_in_tiny_fragments_is_stored_and_costs_what_it_carries(listener, tmp_path: Path) -> None:
+    one = listener(max_held_bytes=64 * 1024)
+    ds = dcmread(flair_series(tmp_path / "in", slices=1, rows=64, columns=64)[0])
+    uid, data = str(ds.SOPInstanceUID), encoded(ds)
     with closing(one.sender()) as sender:
-        sender.socket.sendall(command + fragment * 10_000 + fragment[:-2] + b"\2x")
-        assert sender.status() == 0xA700
+        command, *fragments = store_pdus(uid, data, max_pdu_bytes=14)
+        threading.Thread(target=sender.socket.sendall, args=(b"".join([command, *fragments]),)).start()
+        assert sender.status() == 0
+    (arrival,) = one.ledger.arrivals
+    assert one.store.blob_path(arrival.digest).read_bytes().endswith(data)
+
+
+def test_a_large_instance_is_on_disk_while_it_comes_and_stored_byte_for_byte(
+    listener, instances, monkeypatch
+) -> None:
+    monkeypatch.setattr(held, "_SPOOL_BYTES", 256 * 1024)
+    one = listener(max_held_bytes=MIB)
+    uid, data = instances[0]
+    with closing(one.sender()) as sender:
+        rest = halfway(sender, uid, data, share=0.9)
+        assert held_bytes(one) <= MIB
+        sender.socket.sendall(b"".join(rest))
+        assert sender.status() == 0
+        assert sender.store(uid, data) == 0, "the same again"
+    digest = one.ledger.arrivals[0].digest
+    stored = one.store.blob_path(digest).read_bytes()
+    assert stored.endswith(data)
+    assert hashlib.sha256(stored).hexdigest() == digest
+    assert held_bytes(one) == 0
+    assert list(one.store.temporary.iterdir()) == []
 
 
 def test_command_in_the_middle_of_a_data_set_ends_the_association(listener, instances) -> None:
@@ -157,7 +182,7 @@ def test_node_that_is_stopped_does_not_wait_for_the_end_of_an_instance(listener,
     with closing(one.sender()) as sender:
         thread = threading.Thread(target=send_without_end, args=(sender,))
         thread.start()
-        wait_until(lambda: held_bytes(one) > 8 * MIB, what="it is coming in")
+        wait_until(lambda: held_bytes(one) > 2 * MIB, what="it is coming in")
         in_time(one.receiver.stop)
         thread.join()
     assert list(one.ledger.closed.values()) == [False]

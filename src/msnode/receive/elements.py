@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from msnode.receive.request import Data
+
 _EXPLICIT = struct.Struct("<HH2sH")  # group, element, VR, length or nothing
 _IMPLICIT = struct.Struct("<HHL")
 _LENGTH = struct.Struct("<L")
@@ -41,7 +43,7 @@ class PartOfHeader:
     end: int
 
 
-def part_of_header(data: bytes, wanted: Collection[int], stop: int, *, implicit: bool) -> PartOfHeader | None:
+def part_of_header(data: Data, wanted: Collection[int], stop: int, *, implicit: bool) -> PartOfHeader | None:
     """The `wanted` elements among those before the first whose tag is `stop` or higher.
 
     Args:
@@ -71,7 +73,7 @@ def part_of_header(data: bytes, wanted: Collection[int], stop: int, *, implicit:
     return PartOfHeader(b"".join(found), offset)
 
 
-def _element_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> int:
+def _element_end(data: Data, offset: int, *, implicit: bool, depth: int) -> int:
     """Offset at which the element at `offset` ends.
 
     Raises:
@@ -97,7 +99,7 @@ def _element_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> int
     return _sequence_end(data, offset, implicit=implicit, depth=depth + 1)
 
 
-def _sequence_end(data: bytes, offset: int, *, implicit: bool, depth: int) -> int:
+def _sequence_end(data: Data, offset: int, *, implicit: bool, depth: int) -> int:
     """Offset at which a sequence of undefined length ends whose first item is at `offset` (PS3.5 7.5)."""
     if depth > _DEEPEST:
         raise ValueError("sequences nested too deeply")

@@ -12,7 +12,8 @@ from pynetdicom.transport import AssociationServer
 from msnode.dicom import pynetdicom_seams as seams
 from msnode.receive.counted import Counted
 from msnode.receive.guarded_socket import GuardedSocket
-from msnode.receive.intake import Intake, Memory
+from msnode.receive.held import Memory
+from msnode.receive.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
     from msnode.receive.admission import Admission, Peer
+    from msnode.receive.held import Disk
     from msnode.receive.limits import Limits
     from msnode.receive.request import Answer, StoreRequest
 
@@ -47,7 +49,9 @@ class GuardedHandler(seams.PreparingRequestHandler):
         # The plain socket has queued the event of the connection. The guarded one queues it again.
         association.dul.event_queue.get_nowait()
         association.dul.socket = GuardedSocket(association, self.request, self.server.limits)
-        intake = association.dimse = Intake(association, self.server.memory, self.server.store)
+        intake = association.dimse = Intake(
+            association, self.server.memory, self.server.store, self.server.disk
+        )
         run, kill, run_upper_layer = association.run, association.kill, association.dul.run
 
         def run_and_report() -> None:
@@ -98,6 +102,7 @@ class GuardedServer(AssociationServer):
         store: answers a C-STORE request, in the thread that read it.
         ended: called in the association's own thread when the association has ended, for whatever reason.
         admission: from which addresses connections are accepted.
+        disk: where large data sets go while they come in.
     """
 
     def __init__(
@@ -110,7 +115,9 @@ class GuardedServer(AssociationServer):
         store: Callable[[Association, StoreRequest], Answer],
         ended: Callable[[Association], None],
         admission: Admission,
+        disk: Disk,
     ) -> None:
+        self.disk = disk
         self.limits = limits
         self.counted = Counted()
         self._admission = admission

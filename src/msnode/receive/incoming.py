@@ -6,7 +6,8 @@ import math
 import struct
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import TYPE_CHECKING
+from mmap import mmap
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from msnode.domain.arrivals import AssociationFacts
+    from msnode.receive.request import Data
 
 _CS_LENGTH, _MOST_FRAMES = 16, 2**31 - 1
 _NOT_A_DATA_SET = (*MALFORMED, InvalidDicomError)
@@ -36,6 +38,7 @@ _FILED = frozenset({
 })  # fmt: skip
 """Tags that `_arrival` reads, and Specific Character Set."""
 _UNDEFINED = 0xFFFFFFFF
+_MOST_ITEMS = 2**20  # of encapsulated pixel data; a frame takes one or a few
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC); key: whether VRs are implicit
     True: b"\xfc\xff\xfc\xff\x00\x00\x00\x00",
@@ -44,7 +47,7 @@ _PADDING = {  # an empty Data Set Trailing Padding (FFFC,FFFC); key: whether VRs
 _COSINE_TOLERANCE = 1e-2
 
 
-def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
+def read_arrival(dataset_bytes: Data, transfer_syntax_uid: str, facts: AssociationFacts) -> Arrival:
     """Read the header of an encoded data set that an association brings.
 
     Args:
@@ -58,8 +61,6 @@ def read_arrival(dataset_bytes: bytes, transfer_syntax_uid: str, facts: Associat
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
         header, end = _read_header(dataset_bytes, implicit=implicit)
-        if end == len(dataset_bytes):  # no pixel data: did the last element end here, or was it truncated?
-            _, end = _read_header(dataset_bytes + _PADDING[implicit], implicit=implicit)
         arrival = _arrival(header, transfer_syntax_uid, facts)
     except _NOT_A_DATA_SET as error:
         raise NotReadable("data set cannot be parsed") from error
@@ -94,15 +95,28 @@ def _check_uids(arrival: Arrival) -> None:
             raise NotReadable(f"{name} Instance UID is missing or invalid")
 
 
-def _read_header(data: bytes, *, implicit: bool) -> tuple[Dataset, int]:
+def _read_header(data: Data, *, implicit: bool) -> tuple[Dataset, int]:
     """The elements before pixel data, at least those of `_FILED`, and the offset at which all of them end."""
     part = part_of_header(data, _FILED, _FIRST_PIXEL_TAG, implicit=implicit)
     if part is not None:
         return read_dataset(BytesIO(part.wanted), implicit, is_little_endian=True), part.end
     # pydicom may still be able to read an unusual encoding.
-    stream = BytesIO(data)
+    header, end = _read_unusual(data if isinstance(data, mmap) else BytesIO(data), implicit=implicit)
+    if end < len(data):
+        return header, end
+    # No pixel data: did the last element end here, or was it truncated?
+    if isinstance(data, mmap):
+        raise NotReadable("an unusual encoding, large and without pixel data")
+    _, end = _read_unusual(BytesIO(data + _PADDING[implicit]), implicit=implicit)
+    return header, end
+
+
+def _read_unusual(stream: BytesIO | mmap, *, implicit: bool) -> tuple[Dataset, int]:
     header = read_dataset(
-        stream, implicit, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG
+        cast("BinaryIO", stream),
+        implicit,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG,
     )
     return header, stream.tell()
 
@@ -137,7 +151,7 @@ def _slice_position(header: Dataset) -> float | None:
     return float(sum(x * y for x, y in zip(position.tolist(), normal, strict=True)))
 
 
-def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
+def _pixel_data_complete(data: Data, offset: int, *, implicit: bool) -> bool:
     """Whether the pixel data element at `offset` ends inside `data`; True if there is none.
 
     An `offset` past the end means that the last element is truncated. Encapsulated pixel data is a sequence
@@ -151,7 +165,7 @@ def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
         offset += header
         if length != _UNDEFINED:
             return offset + int(length) <= len(data)
-        while True:
+        for _ in range(_MOST_ITEMS):
             group, element, length = struct.unpack_from("<HHL", data, offset)
             if (group, element) == _SEQUENCE_END:
                 return True
@@ -159,4 +173,5 @@ def _pixel_data_complete(data: bytes, offset: int, *, implicit: bool) -> bool:
                 return False
             offset += 8 + int(length)
     except struct.error:
-        return False
+        pass
+    return False

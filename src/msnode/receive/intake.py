@@ -13,13 +13,14 @@ import threading
 import time
 from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from msnode.dicom import pynetdicom_seams as seams
 from msnode.receive.command import command_pdus, store_command
+from msnode.receive.held import Held
 from msnode.receive.request import PROCESSING_FAILURE, StoreRequest
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
     from msnode.receive.command import StoreCommand
     from msnode.receive.guarded_socket import GuardedSocket
-    from msnode.receive.request import Answer
+    from msnode.receive.held import Disk, Memory
+    from msnode.receive.request import Answer, Data
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 Table 9-4
 _CONNECTION_CLOSED, _INVALID_PDU = "Evt17", "Evt19"  # PS3.8 Table 9-10
@@ -38,29 +40,7 @@ _PDV = struct.Struct(">LBB")  # length, presentation context, control header
 _LAST_DATA, _LAST_COMMAND = 2, 3  # PS3.8 E.2
 _POLL_S, _MOMENT_S = 0.25, 0.001
 _MESSAGES_WAITING = 2
-_FRAGMENT_BYTES = 256  # Python needs this much for the smallest one
 _OTHER_BYTES = 16 * 2**20  # for a data set that is not stored, such as a list of a hundred thousand UIDs
-
-
-class Memory:
-    """Memory for the data sets of all associations together, up to a limit."""
-
-    def __init__(self, allowed_bytes: int) -> None:
-        self._free = allowed_bytes
-        self._lock = threading.Lock()
-
-    def reserve(self, count: int) -> bool:
-        """Reserve `count` bytes; False, and none, if fewer are free."""
-        with self._lock:
-            if count > self._free:
-                return False
-            self._free -= count
-            return True
-
-    def release(self, count: int) -> None:
-        """Release `count` reserved bytes."""
-        with self._lock:
-            self._free += count
 
 
 class _NotifyingQueue(queue.Queue[Any]):
@@ -94,15 +74,20 @@ class Intake(DIMSEServiceProvider):
     """The DIMSE service provider of one association, and the reader of its data."""
 
     def __init__(
-        self, association: Association, memory: Memory, store: Callable[[Association, StoreRequest], Answer]
+        self,
+        association: Association,
+        memory: Memory,
+        store: Callable[[Association, StoreRequest], Answer],
+        disk: Disk,
     ) -> None:
         super().__init__(association)
         self._memory = memory
         self._store = store
+        self._disk = disk
         self._command = bytearray()
         self._storing: StoreCommand | None = None  # the request whose data set is being received
-        self._fragments: list[memoryview] | None = []  # None: there was no memory
-        self._held = 0
+        self._held: Held | None = None  # the data set that is being received
+        self._had_room = True
         self._woken = threading.Event()
         self._serving = threading.Lock()
         self.msg_queue = _MessageQueue(self.wake, self._is_killed)
@@ -131,9 +116,9 @@ class Intake(DIMSEServiceProvider):
 
     def release_memory(self) -> None:
         """Drop the message that is being received and release its memory. Also called at the end."""
-        self._fragments = []
-        self._memory.release(self._held)
-        self._held = 0
+        held, self._held = self._held, None
+        if held is not None:
+            held.drop()
 
     def _is_killed(self) -> bool:
         return seams.is_killed(self.assoc)
@@ -198,29 +183,37 @@ class Intake(DIMSEServiceProvider):
 
     def _add_fragment(self, value: memoryview) -> None:
         """Keep a fragment of a data set, or none of it if there is no memory."""
-        if self._storing is None and (self.message is None or self._held > _OTHER_BYTES):
+        size = 0 if self._held is None else self._held.size
+        if self._storing is None and (self.message is None or size > _OTHER_BYTES):
             raise ValueError("a data set that belongs to nothing, or is too long")
-        if self._fragments is None:
+        if not self._had_room:
             return
-        cost = len(value) + _FRAGMENT_BYTES
-        if self._memory.reserve(cost):
-            self._held += cost
-            self._fragments.append(value)
-        else:
+        if self._held is None:
+            self._held = Held(self._memory, self._disk if self._storing else None)
+        self._had_room = self._held.take(value)
+        if not self._had_room:
             self.release_memory()
-            self._fragments = None
 
     def _end_message(self, context_id: int) -> None:
         """Handle a complete message."""
-        data = None if self._fragments is None else b"".join(self._fragments)
-        self._fragments = []
         if self._storing is None:
-            cast("DIMSEMessage", self.message).data_set = BytesIO(data or b"")
+            data = b"" if self._held is None else self._held.complete()
+            cast("DIMSEMessage", self.message).data_set = BytesIO(data)
             self._forward(context_id, _LAST_DATA, b"")
         else:
-            self._serve(context_id, self._storing, data)
+            self._serve(context_id, self._storing)
             self._storing = None
+        self._had_room = True
         self.release_memory()
+
+    def _data_set(self) -> tuple[Data | None, BinaryIO | None]:
+        """The data set and its file, as far as there is room for them; see `StoreRequest`."""
+        if self._held is None:
+            return (b"" if self._had_room else None), None
+        try:
+            return self._held.complete(), self._held.file
+        except OSError:
+            return None, None
 
     def _forward(self, context_id: int, control: int, value: bytes) -> None:
         """Pass a message that is not a C-STORE request to pynetdicom."""
@@ -228,7 +221,7 @@ class Intake(DIMSEServiceProvider):
         data.presentation_data_value_list.append((context_id, bytes((control, *value))))
         self.receive_primitive(data)
 
-    def _serve(self, context_id: int, command: StoreCommand, data: bytes | None) -> None:
+    def _serve(self, context_id: int, command: StoreCommand) -> None:
         """Serve a C-STORE request in the thread that read it, and send the response."""
         association = self.assoc
         # The association's own thread records the association first; the peer may be faster.
@@ -243,7 +236,7 @@ class Intake(DIMSEServiceProvider):
             command.sop_class_uid,
             command.sop_instance_uid,
             str(context.transfer_syntax[0]),
-            data,
+            *self._data_set(),
         )
         status, comment = PROCESSING_FAILURE, ""
         try:
@@ -251,6 +244,7 @@ class Intake(DIMSEServiceProvider):
                 answer = self._store(association, request)
             status, comment = answer.status, answer.comment
         finally:  # an error of ours is answered too, and ends the association
+            del request  # it maps the file
             seams.restart_idle_timer(association.dul)  # the peer was waiting for us
             self.release_memory()
             response = command_pdus(context_id, command.response(status, comment), self.maximum_pdu_size)

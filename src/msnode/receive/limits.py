@@ -14,8 +14,8 @@ class Limits:
         announced_pdu_bytes: Maximum Length offered to peers for P-DATA (PS3.8 D.1).
         pdu_timeout_s: time for one PDU to arrive, from its first byte on.
         max_message_bytes: largest data set of one message.
-        max_held_bytes: memory for the data sets of all associations together (twice as much for a moment,
-            when one is complete). A data set that exceeds it is answered 0xA700.
+        max_held_bytes: memory for the data sets of all associations together. A large one is on disk, but for
+            8 MiB. What finds no room is answered 0xA700.
         max_connections: open connections in all.
         max_connections_per_address: open connections from one address.
         association_timeout_s: time from the connection until the association request has come in whole.

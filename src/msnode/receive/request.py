@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
 
 from msnode.errors import MsnodeError
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    Data = bytes | bytearray | mmap
+    """An encoded data set, in memory or on disk."""
 
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
@@ -22,13 +29,15 @@ class StoreRequest:
 
     Attributes:
         transfer_syntax_uid: of the presentation context, which was negotiated.
-        data: the encoded data set; None if there was no memory for it.
+        data: the encoded data set; None if there was no room for it in memory or on disk.
+        file: what `data` maps, if it is on disk. It has no name and is closed when the request is answered.
     """
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    data: bytes | None
+    data: Data | None
+    file: BinaryIO | None = None
 
 
 @dataclass(frozen=True)

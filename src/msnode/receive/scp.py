@@ -138,6 +138,7 @@ class Receiver:
                 store=self._store,
                 ended=self._ended,
                 admission=self._admission,
+                disk=self._spool.disk,
             )
         except OSError as error:
             where = f"{self._address}:{self._wanted_port}"

@@ -19,6 +19,7 @@ from msnode.domain.arrivals import AssociationFacts
 from msnode.errors import NotReadable, OutOfResources
 from msnode.receive.command import file_meta
 from msnode.receive.group_commit import GroupCommit
+from msnode.receive.held import Disk
 from msnode.receive.incoming import read_arrival, read_stored_arrival
 from msnode.receive.request import (
     CANNOT_UNDERSTAND,
@@ -72,6 +73,7 @@ class Spool:
     ) -> None:
         self.ledger = ledger
         self.also_accept = also_accept
+        self.disk = Disk(store.temporary, min_free_bytes)
         self._store = store
         self._same_image = same_image
         self._min_free_bytes = min_free_bytes
@@ -157,7 +159,7 @@ class Spool:
         if not is_valid_uid(request.sop_instance_uid):
             raise NotReadable("SOP Instance UID is invalid")
         if request.data is None:
-            raise OutOfResources("no memory left for the data set")
+            raise OutOfResources("no room for the data set while it came in")
         if self._store.free_bytes() - len(request.data) < self._min_free_bytes:
             raise OutOfResources(f"less than {self._min_free_bytes} bytes would be free")
         arrival = read_arrival(request.data, request.transfer_syntax_uid, facts)
@@ -167,7 +169,10 @@ class Spool:
             raise Refused(Answer(DOES_NOT_MATCH, "SOP Instance UID in data set differs from command"))
         crash_points.reach("instance-read", arrival.study_instance_uid)
         meta = file_meta(arrival.sop_class_uid, arrival.sop_instance_uid, arrival.transfer_syntax_uid)
-        blob = Blob(_PREAMBLE, meta, request.data)
+        if request.file is None:
+            blob = Blob(_PREAMBLE, meta, request.data)
+        else:
+            blob = Blob(_PREAMBLE, meta, file=request.file)
         self._keep(blob, arrival.evolve(digest=blob.digest))
         crash_points.reach("instance-recorded", arrival.study_instance_uid)
 

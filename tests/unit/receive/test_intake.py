@@ -1,34 +1,19 @@
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from msnode.receive.intake import Intake, Memory
+from msnode.receive.held import Disk, Memory
+from msnode.receive.intake import Intake
 from msnode.receive.request import Answer
 
 
-def test_memory_is_reserved_and_released() -> None:
-    memory = Memory(100)
-    assert memory.reserve(60)
-    assert not memory.reserve(41)
-    assert memory.reserve(40)
-    memory.release(60)
-    assert memory.reserve(60)
-
-
-def test_many_threads_never_reserve_more_than_there_is() -> None:
-    memory = Memory(1000)
-    with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda _: memory.reserve(30), range(100)))
-    assert sum(taken) == 33
-
-
 @pytest.fixture
-def intake() -> Intake:
+def intake(tmp_path: Path) -> Intake:
     association = Association(AE(), "acceptor")
-    return Intake(association, Memory(1000), lambda _association, _request: Answer(0))
+    return Intake(association, Memory(1000), lambda _association, _request: Answer(0), Disk(tmp_path, 0))
 
 
 def test_a_thread_that_looks_is_woken_up(intake: Intake) -> None:
