@@ -42,6 +42,8 @@ class SelectionRules:
         min_coverage_mm: smallest extent of a head along the slice axis, mm.
         min_whole_head_mm: the same for a series whose description names a second region: orbits or an inner
             ear are imaged in a thinner stack, a brain is not, mm.
+        after_contrast: whether a FLAIR after contrast agent is read where there is none before it.
+        reformats: whether a reformatted FLAIR is read where there is no acquired one.
     """
 
     prefer: tuple[Kind, ...] = KINDS
@@ -51,6 +53,8 @@ class SelectionRules:
     min_slices: int = 5
     min_coverage_mm: float = 40
     min_whole_head_mm: float = 90
+    after_contrast: bool = False
+    reformats: bool = False
 
 
 def select(
@@ -62,10 +66,11 @@ def select(
 ) -> Selection:
     """Select the FLAIR to read.
 
-    Of several eligible series, the best is the first by: evidence of its own (its numbers, or a name that is
-    not the examination's), naming no second region, kind in the order of `rules.prefer`, more slices,
-    smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
-    repeated if the first one failed). If two are equal in all of these, none is read, unless they are copies.
+    Of several eligible series, the best is the first by: no contrast agent, being acquired, evidence of its
+    own (its numbers, or a name that is not the examination's), naming no second region, kind in the order of
+    `rules.prefer`, more slices, smaller pixels, the vendor's distortion correction and normalisation, being
+    a repetition (a scan is repeated if the first one failed). If two are equal in all of these, none is read,
+    unless they are copies.
 
     If bytes of a FLAIR are missing, neither that series nor another one is read.
 
@@ -115,7 +120,7 @@ def select(
         )
     chosen = _choose(_without_copies(eligible, passed, rules, same_volume), passed, rules)
     aside = [said for one, strangers in stacks if one is chosen.series.get(FLAIR) for said in strangers]
-    return replace(chosen, remarks=(*aside, *remarks))
+    return replace(chosen, remarks=(*chosen.remarks, *aside, *remarks))
 
 
 def _refuse_incomplete(
@@ -154,7 +159,21 @@ def _choose(
         series=MappingProxyType({FLAIR: chosen}),
         passed_over=tuple(passed),
         reason=f"FLAIR {how}; {_in_words(best)}",
+        remarks=_remarks(best),
     )
+
+
+def _remarks(d: Description) -> tuple[str, ...]:
+    """What a reader should know of a series that is read because the site chose so."""
+    remarks = []
+    if d.post_contrast:
+        remarks.append(
+            f"read after contrast agent ({d.post_contrast}): what enhances may count as a lesion, and the"
+            " model was not trained on such images"
+        )
+    if d.derived:
+        remarks.append(f"read from reformatted images ({d.derived}): small lesions may be blurred or lost")
+    return tuple(remarks)
 
 
 def _without_copies(
@@ -205,11 +224,16 @@ def _without_borrowed_names(
     return [(replace(d, exam_name=d.exam_name or d.words in proven), one) for d, one in eligible]
 
 
-def _preference(d: Description, rules: SelectionRules) -> tuple[bool, bool, int, int, float, int, bool]:
-    kind: Kind = "3d" if d.is_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
+def _preference(
+    d: Description, rules: SelectionRules
+) -> tuple[bool, bool, bool, bool, int, int, float, int, bool]:
+    reads_as_3d = d.is_3d and not d.derived  # a reformat has the plane that it was made in
+    kind: Kind = "3d" if reads_as_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
     rank = rules.prefer.index(kind) if kind in rules.prefer else len(rules.prefer)
     by_exam = d.exam_name and d.contrast != "FLUID_ATTENUATED" and not flair_by_numbers(d, rules)
     return (
+        bool(d.post_contrast),
+        bool(d.derived),
         by_exam,
         bool(d.second_region),
         rank,
@@ -226,6 +250,8 @@ def _in_words(d: Description) -> str:
 
 def _why_passed_over(d: Description, best: Description, rules: SelectionRules) -> str:
     names = (
+        "being free of contrast agent",
+        "being acquired, not reformatted",
         "being a FLAIR by its numbers, not by the name of the examination",
         "naming no second region",
         "its acquisition and plane",
@@ -259,9 +285,9 @@ def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str
     checks = (
         (d.localiser, f"a localiser: {d.localiser}"),
         (d.diffusion, f"diffusion: {d.diffusion}"),
-        (d.derived, f"derived images: {d.derived}"),
+        (d.derived and not (rules.reformats and d.reformat), f"derived images: {d.derived}"),
         (d.not_magnitude, f"not a magnitude image: {d.not_magnitude}"),
-        (d.post_contrast, f"after contrast agent: {d.post_contrast}"),
+        (d.post_contrast and not rules.after_contrast, f"after contrast agent: {d.post_contrast}"),
         (_numbers_against(d, rules), f"named FLAIR, but {_numbers_against(d, rules)}"),
         (d.orientation_count > 1, f"{d.orientation_count} orientations in one series"),
         (missing, missing),
