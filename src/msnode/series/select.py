@@ -15,6 +15,7 @@ from msnode.domain.provenance import PassedOver
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.aside import without_strangers
 from msnode.series.describe import Description, describe
+from msnode.series.rejected import rejections, without_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,8 @@ def select(
     candidates: list[str] = []
     missing: list[str] = []
     remarks: list[str] = []
-    stacks = [without_strangers(s) for s in sorted(series, key=lambda s: s.series_instance_uid)]
+    stacks, rejected = _stacks(series)
+    refused = {**rejected, **refused}
     exam_names = _exam_names([one for one, _ in stacks], rules)
     for one, _ in stacks:
         described = describe(one, exam_names)
@@ -99,7 +101,7 @@ def select(
         if reason is None:
             reason = _not_eligible(described, rules, missing=one.missing)
             if reason is None and (reason := refused.get(one.series_instance_uid)):
-                remarks.append(f"a FLAIR that is preferred by its headers could not be read: {reason}")
+                remarks.append(f"another FLAIR was not read: {reason}")
             candidates.append(reason or "eligible")
             if reason and reason == one.missing:
                 missing.append(reason)
@@ -121,6 +123,21 @@ def select(
     chosen = _choose(_without_copies(eligible, passed, rules, same_volume), passed, rules)
     aside = [said for one, strangers in stacks if one is chosen.series.get(FLAIR) for said in strangers]
     return replace(chosen, remarks=(*chosen.remarks, *aside, *remarks))
+
+
+def _stacks(
+    study: Sequence[Series],
+) -> tuple[list[tuple[Series, tuple[str, ...]]], dict[str, str]]:
+    """Each series without what is no slice of it or rejected, with remarks; and why series are rejected."""
+    stacks, rejected = [], {}
+    by_key_objects = rejections(study)
+    for one in sorted(study, key=lambda s: s.series_instance_uid):
+        left, said, whole = without_rejected(one, by_key_objects)
+        if whole:
+            rejected[one.series_instance_uid] = whole
+        stack, aside = without_strangers(left)
+        stacks.append((stack, (*said, *aside)))
+    return stacks, rejected
 
 
 def _refuse_incomplete(

@@ -336,9 +336,7 @@ def test_a_series_whose_images_were_refused_gives_way_to_the_next() -> None:
     best, next_best, third = made(uid="1.2.3", slices=30), made(uid="1.2.2", slices=25), made(uid="1.2.1")
     selection = select([best, next_best, third], refused={"1.2.3": "no brain was found"})
     assert selection.series[FLAIR] is next_best
-    assert selection.remarks == (
-        "a FLAIR that is preferred by its headers could not be read: no brain was found",
-    )
+    assert selection.remarks == ("another FLAIR was not read: no brain was found",)
     none = select([best], refused={"1.2.3": "no brain was found"})
     assert (none.series, none.asked_for, none.reason) == ({}, True, "no brain was found")
 
