@@ -76,10 +76,14 @@ def test_remarks_on_files_and_on_the_choice_are_explained(tmp_path):
     files = flair_series(tmp_path / "in", **SMALL)
     (tmp_path / "in" / "notes.txt").write_text("x")
     change(files[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    copy = tmp_path / "in" / "copy.dcm"
+    copy.write_bytes(files[5].read_bytes())
+    change(copy, SOPInstanceUID="1.2.3")
     (one,) = explained(tmp_path)
     assert one.remarks == (
-        "1 of 13 files in the folder were left out: no DICOM files",
-        "1 of 12 images of the series are put aside as no slices of it: Image Type LOCALIZER",
+        "1 of 14 files in the folder were left out: no DICOM files",
+        "1 of 13 images of the series are put aside as no slices of it: Image Type LOCALIZER",
+        "1 of 12 images of the series have the pixels and the place of another one",
     )
 
 
