@@ -94,9 +94,7 @@ def select(
     remarks: list[str] = []
     stacks, rejected = _stacks(series)
     refused = {**rejected, **refused}
-    exam_names = _exam_names([one for one, _ in stacks], rules)
-    for one, _ in stacks:
-        described = describe(one, exam_names)
+    for described, one in _described([one for one, _ in stacks], rules):
         reason = _not_a_candidate(described, rules)
         if reason is None:
             reason = _not_eligible(described, rules, missing=one.missing)
@@ -226,11 +224,19 @@ def _same_geometry(one: Description, other: Description) -> bool:
     )
 
 
-def _exam_names(series: Sequence[Series], rules: SelectionRules) -> frozenset[str]:
-    """Names that a FLAIR by numbers shares with a series whose numbers are no FLAIR's."""
-    named = [d for d in map(describe, series) if d.flair_word]
+def _described(series: Sequence[Series], rules: SelectionRules) -> list[tuple[Description, Series]]:
+    """Series in the terms of the rules.
+
+    A name that a FLAIR by numbers shares with a series whose numbers are no FLAIR's names the examination.
+    """
+    described = [describe(one) for one in series]
+    named = [d for d in described if d.flair_word]
     proven = {d.words for d in named if flair_by_numbers(d, rules)}
-    return frozenset(proven & {d.words for d in named if _numbers_against(d, rules)})
+    exam_names = frozenset(proven & {d.words for d in named if _numbers_against(d, rules)})
+    return [
+        (describe(one, exam_names) if d.words in exam_names else d, one)
+        for d, one in zip(described, series, strict=True)
+    ]
 
 
 def _without_borrowed_names(
