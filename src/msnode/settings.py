@@ -107,6 +107,8 @@ class SelectionSettings(_Section):
 
     min_slices: int = Field(default=10, ge=3)
     prefer: tuple[Literal["axial-2d", "3d", "other-2d"], ...] = ("axial-2d", "3d", "other-2d")
+    after_contrast: bool = False
+    reformats: bool = False
 
 
 class ModelSettings(_Section):

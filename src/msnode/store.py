@@ -63,7 +63,6 @@ def _write_all(handle: int, parts: Iterable[bytes | bytearray | mmap]) -> None:
             left[0] = left[0][written:]
 
 
-<<<<<<< HEAD
 def check_digest(path: Path, sha256: str) -> None:
     """Compare the bytes of a file with their recorded SHA-256 (64 hex digits).
 
@@ -85,15 +84,11 @@ def quarantined(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (root / _QUARANTINE).glob("*.dcm")))
 
 
-class Blob:
-    """Bytes in parts, and the SHA-256 of all of them (`digest`, 64 hex digits)."""
-=======
 def _copy_all(handle: int, file: BinaryIO) -> None:
     """Append a whole file within the kernel."""
     offset = 0
     while copied := os.sendfile(handle, file.fileno(), offset, _MOST_COPIED):
         offset += copied
->>>>>>> recv12
 
 
 class Blob:
@@ -170,14 +165,9 @@ class Store:
             try:
                 os.utime(path)
                 os.utime(path.parent)
-<<<<<<< HEAD
                 self.checked_blob(blob.digest)
             except (FileNotFoundError, OutOfResources, StoredBytesChanged):
-                self._write(path, blob.parts)
-=======
-            except FileNotFoundError:
                 self._write(path, blob)
->>>>>>> recv12
             # Also where the file existed: its writer may have been killed before this sync.
             self._sync_directory(path.parent)
         except OSError as error:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from msnode.domain.imaging import Series
 
 
+_REFORMAT_TYPES = {"MPR", "REFORMATTED", "CSA MPR"}
 _CORRECTED_TYPES = {"NORM", "DIS2D", "DIS3D", "FM"}
 _TI_MS, _TE_MS, _TR_MS = (10.0, 10_000.0), (0.01, 5_000.0), (0.5, 100_000.0)
 """What inversion, echo and repetition time of any MR sequence can be; beside it, none is stated."""
@@ -43,7 +44,8 @@ class Description:
 
     Times are in ms and None if the header states none. `coverage_mm` and `slice_distance_mm`, the median
     distance between slices, are None if slices have no position. `other_body_part` is shown instead of the
-    head, `second_region` is named beside it. `plane` is the nearest anatomical plane, `tilt_deg` the angle
+    head, `second_region` is named beside it. `reformat` is true for derived images that show the acquired
+    values in other planes, and nothing else. `plane` is the nearest anatomical plane, `tilt_deg` the angle
     between its normal and that of the slices.
     """
 
@@ -62,6 +64,7 @@ class Description:
     localiser: str
     diffusion: str
     derived: str
+    reformat: bool
     not_magnitude: str
     post_contrast: str
     other_body_part: str
@@ -115,7 +118,8 @@ def describe(series: Series, exam_names: frozenset[str] = frozenset()) -> Descri
         localiser=_first(image_type & {"LOCALIZER"}) or _found(vocabulary.LOCALISER, words),
         diffusion=_diffusion(header, words),
         derived=_first(image_type & {"DERIVED", "SECONDARY", *DERIVED_TYPES})
-        or _found(vocabulary.DERIVED, vocabulary.NOT_DERIVED.sub(" ", words)),
+        or _found(vocabulary.DERIVED, _without_networks(words)),
+        reformat=_is_reformat(image_type, words),
         not_magnitude=_first(image_type & PHASE_TYPES),
         post_contrast=_post_contrast(header, words),
         other_body_part=elsewhere,
@@ -157,6 +161,21 @@ def _named_other(words: str) -> str:
 def _found(pattern: re.Pattern[str], words: str) -> str:
     match = pattern.search(words)
     return f"'{match.group().strip()}' in its description" if match else ""
+
+
+def _without_networks(words: str) -> str:
+    return vocabulary.NOT_DERIVED.sub(" ", words)
+
+
+def _is_reformat(image_type: set[str], words: str) -> bool:
+    """Whether images are a reformat, by their type or description, and nothing says that they are more.
+
+    GE writes DERIVED, SECONDARY, REFORMATTED, AVERAGE for the mean over a slab.
+    """
+    rest = vocabulary.REFORMAT.sub(" ", _without_networks(words))
+    more = image_type & (DERIVED_TYPES - _REFORMAT_TYPES - {"MEAN", "AVERAGE"})
+    said = image_type & _REFORMAT_TYPES or vocabulary.REFORMAT.search(_without_networks(words))
+    return bool(said) and not more and not vocabulary.DERIVED.search(rest)
 
 
 def _first(values: set[str]) -> str:

@@ -15,6 +15,7 @@ from msnode.domain.provenance import PassedOver
 from msnode.errors import AmbiguousSelection, NoEligibleSeries, NotReadable
 from msnode.series.aside import without_strangers
 from msnode.series.describe import Description, describe
+from msnode.series.rejected import rejections, without_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,8 @@ class SelectionRules:
         min_coverage_mm: smallest extent of a head along the slice axis, mm.
         min_whole_head_mm: the same for a series whose description names a second region: orbits or an inner
             ear are imaged in a thinner stack, a brain is not, mm.
+        after_contrast: whether a FLAIR after contrast agent is read where there is none before it.
+        reformats: whether a reformatted FLAIR is read where there is no acquired one.
     """
 
     prefer: tuple[Kind, ...] = KINDS
@@ -51,6 +54,8 @@ class SelectionRules:
     min_slices: int = 5
     min_coverage_mm: float = 40
     min_whole_head_mm: float = 90
+    after_contrast: bool = False
+    reformats: bool = False
 
 
 def select(
@@ -62,10 +67,11 @@ def select(
 ) -> Selection:
     """Select the FLAIR to read.
 
-    Of several eligible series, the best is the first by: evidence of its own (its numbers, or a name that is
-    not the examination's), naming no second region, kind in the order of `rules.prefer`, more slices,
-    smaller pixels, the vendor's distortion correction and normalisation, being a repetition (a scan is
-    repeated if the first one failed). If two are equal in all of these, none is read, unless they are copies.
+    Of several eligible series, the best is the first by: no contrast agent, being acquired, evidence of its
+    own (its numbers, or a name that is not the examination's), naming no second region, kind in the order of
+    `rules.prefer`, more slices, smaller pixels, the vendor's distortion correction and normalisation, being
+    a repetition (a scan is repeated if the first one failed). If two are equal in all of these, none is read,
+    unless they are copies.
 
     If bytes of a FLAIR are missing, neither that series nor another one is read.
 
@@ -86,15 +92,14 @@ def select(
     candidates: list[str] = []
     missing: list[str] = []
     remarks: list[str] = []
-    stacks = [without_strangers(s) for s in sorted(series, key=lambda s: s.series_instance_uid)]
-    exam_names = _exam_names([one for one, _ in stacks], rules)
-    for one, _ in stacks:
-        described = describe(one, exam_names)
+    stacks, rejected = _stacks(series)
+    refused = {**rejected, **refused}
+    for described, one in _described([one for one, _ in stacks], rules):
         reason = _not_a_candidate(described, rules)
         if reason is None:
             reason = _not_eligible(described, rules, missing=one.missing)
             if reason is None and (reason := refused.get(one.series_instance_uid)):
-                remarks.append(f"a FLAIR that is preferred by its headers could not be read: {reason}")
+                remarks.append(f"another FLAIR was not read: {reason}")
             candidates.append(reason or "eligible")
             if reason and reason == one.missing:
                 missing.append(reason)
@@ -115,7 +120,22 @@ def select(
         )
     chosen = _choose(_without_copies(eligible, passed, rules, same_volume), passed, rules)
     aside = [said for one, strangers in stacks if one is chosen.series.get(FLAIR) for said in strangers]
-    return replace(chosen, remarks=(*aside, *remarks))
+    return replace(chosen, remarks=(*chosen.remarks, *aside, *remarks))
+
+
+def _stacks(
+    study: Sequence[Series],
+) -> tuple[list[tuple[Series, tuple[str, ...]]], dict[str, str]]:
+    """Each series without what is no slice of it or rejected, with remarks; and why series are rejected."""
+    stacks, rejected = [], {}
+    by_key_objects = rejections(study)
+    for one in sorted(study, key=lambda s: s.series_instance_uid):
+        left, said, whole = without_rejected(one, by_key_objects)
+        if whole:
+            rejected[one.series_instance_uid] = whole
+        stack, aside = without_strangers(left)
+        stacks.append((stack, (*said, *aside)))
+    return stacks, rejected
 
 
 def _refuse_incomplete(
@@ -154,7 +174,21 @@ def _choose(
         series=MappingProxyType({FLAIR: chosen}),
         passed_over=tuple(passed),
         reason=f"FLAIR {how}; {_in_words(best)}",
+        remarks=_remarks(best),
     )
+
+
+def _remarks(d: Description) -> tuple[str, ...]:
+    """What a reader should know of a series that is read because the site chose so."""
+    remarks = []
+    if d.post_contrast:
+        remarks.append(
+            f"read after contrast agent ({d.post_contrast}): what enhances may count as a lesion, and the"
+            " model was not trained on such images"
+        )
+    if d.derived:
+        remarks.append(f"read from reformatted images ({d.derived}): small lesions may be blurred or lost")
+    return tuple(remarks)
 
 
 def _without_copies(
@@ -190,11 +224,19 @@ def _same_geometry(one: Description, other: Description) -> bool:
     )
 
 
-def _exam_names(series: Sequence[Series], rules: SelectionRules) -> frozenset[str]:
-    """Names that a FLAIR by numbers shares with a series whose numbers are no FLAIR's."""
-    named = [d for d in map(describe, series) if d.flair_word]
+def _described(series: Sequence[Series], rules: SelectionRules) -> list[tuple[Description, Series]]:
+    """Series in the terms of the rules.
+
+    A name that a FLAIR by numbers shares with a series whose numbers are no FLAIR's names the examination.
+    """
+    described = [describe(one) for one in series]
+    named = [d for d in described if d.flair_word]
     proven = {d.words for d in named if flair_by_numbers(d, rules)}
-    return frozenset(proven & {d.words for d in named if _numbers_against(d, rules)})
+    exam_names = frozenset(proven & {d.words for d in named if _numbers_against(d, rules)})
+    return [
+        (describe(one, exam_names) if d.words in exam_names else d, one)
+        for d, one in zip(described, series, strict=True)
+    ]
 
 
 def _without_borrowed_names(
@@ -205,11 +247,16 @@ def _without_borrowed_names(
     return [(replace(d, exam_name=d.exam_name or d.words in proven), one) for d, one in eligible]
 
 
-def _preference(d: Description, rules: SelectionRules) -> tuple[bool, bool, int, int, float, int, bool]:
-    kind: Kind = "3d" if d.is_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
+def _preference(
+    d: Description, rules: SelectionRules
+) -> tuple[bool, bool, bool, bool, int, int, float, int, bool]:
+    reads_as_3d = d.is_3d and not d.derived  # a reformat has the plane that it was made in
+    kind: Kind = "3d" if reads_as_3d else ("axial-2d" if d.plane == "axial" else "other-2d")
     rank = rules.prefer.index(kind) if kind in rules.prefer else len(rules.prefer)
     by_exam = d.exam_name and d.contrast != "FLUID_ATTENUATED" and not flair_by_numbers(d, rules)
     return (
+        bool(d.post_contrast),
+        bool(d.derived),
         by_exam,
         bool(d.second_region),
         rank,
@@ -226,6 +273,8 @@ def _in_words(d: Description) -> str:
 
 def _why_passed_over(d: Description, best: Description, rules: SelectionRules) -> str:
     names = (
+        "being free of contrast agent",
+        "being acquired, not reformatted",
         "being a FLAIR by its numbers, not by the name of the examination",
         "naming no second region",
         "its acquisition and plane",
@@ -259,9 +308,9 @@ def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str
     checks = (
         (d.localiser, f"a localiser: {d.localiser}"),
         (d.diffusion, f"diffusion: {d.diffusion}"),
-        (d.derived, f"derived images: {d.derived}"),
+        (d.derived and not (rules.reformats and d.reformat), f"derived images: {d.derived}"),
         (d.not_magnitude, f"not a magnitude image: {d.not_magnitude}"),
-        (d.post_contrast, f"after contrast agent: {d.post_contrast}"),
+        (d.post_contrast and not rules.after_contrast, f"after contrast agent: {d.post_contrast}"),
         (_numbers_against(d, rules), f"named FLAIR, but {_numbers_against(d, rules)}"),
         (d.orientation_count > 1, f"{d.orientation_count} orientations in one series"),
         (missing, missing),

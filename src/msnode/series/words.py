@@ -52,6 +52,9 @@ DERIVED = re.compile(
     r"|\breco(n\w*)?\b|\breko(n\w*)?\b|ricostr|rikonst|synth|sintet|syntet|\bsymap|\bsymri\b|\bmagic\b"
     r"|\bfus(ed|ion)|coreg|реконстр|реформат|субтракц|重建|重组|再構成|合成|减影|差分|サブトラ|재구성"
 )
+REFORMAT = re.compile(r"\bmpr\w*|\brefor\w*|\brfmt\b|реформат|重建|重组|再構成|재구성")
+"""The derived images that show the acquired values in other planes, and nothing else."""
+
 NOT_DERIVED = re.compile(r"\b(air|deep|dl|ai) reco(n\w*)?\b")
 """Reconstruction by a network at the scanner, such as AIR Recon DL: still an acquired series."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msnode.dicom.uids import is_own
 from msnode.domain.imaging import FLAIR
 from msnode.routing.rules import Rule, StudyFacts, decide
-from msnode.series.copies import same_volume
+from msnode.series.copies import same_volume, without_copies
 from msnode.series.folder import instances_below
 from msnode.series.select import select
 from msnode.series.volume import group_series
@@ -105,7 +105,8 @@ def explain_folder(
     for _, grouped in groupby(series, key=lambda each: each.study_instance_uid):
         study = tuple(grouped)
         chosen = select(study, selection, same_volume=same_volume)
-        chosen = replace(chosen, remarks=(*left_out, *chosen.remarks))
+        copies = [said for one in chosen.series.values() for said in without_copies(one)[1]]
+        chosen = replace(chosen, remarks=(*left_out, *chosen.remarks, *copies))
         facts = StudyFacts(
             calling_aes,
             at,

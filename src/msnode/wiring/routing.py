@@ -64,7 +64,10 @@ def make_router(settings: Settings, database: Database, store: Store) -> Router:
 
 def selection_rules(settings: Settings) -> SelectionRules:
     """What counts as a readable FLAIR; the same for a reading, for routing and for what explains them."""
-    return SelectionRules(min_slices=settings.selection.min_slices, prefer=settings.selection.prefer)
+    of = settings.selection
+    return SelectionRules(
+        min_slices=of.min_slices, prefer=of.prefer, after_contrast=of.after_contrast, reformats=of.reformats
+    )
 
 
 def routing_defaults(settings: Settings) -> Defaults:

@@ -163,7 +163,7 @@ def test_after_a_refusal_by_pixels_the_next_candidate_is_read(study, tmp_path):
     (passed,) = reading.selection.passed_over
     assert passed.series_instance_uid == flat.series_instance_uid
     assert passed.reason == "no brain was found in the series"
-    said = "a FLAIR that is preferred by its headers could not be read: no brain was found in the series"
+    said = "another FLAIR was not read: no brain was found in the series"
     assert reading.source.warnings == (said,)
     assert said in report_texts(reading)
 

@@ -336,11 +336,73 @@ def test_a_series_whose_images_were_refused_gives_way_to_the_next() -> None:
     best, next_best, third = made(uid="1.2.3", slices=30), made(uid="1.2.2", slices=25), made(uid="1.2.1")
     selection = select([best, next_best, third], refused={"1.2.3": "no brain was found"})
     assert selection.series[FLAIR] is next_best
-    assert selection.remarks == (
-        "a FLAIR that is preferred by its headers could not be read: no brain was found",
-    )
+    assert selection.remarks == ("another FLAIR was not read: no brain was found",)
     none = select([best], refused={"1.2.3": "no brain was found"})
     assert (none.series, none.asked_for, none.reason) == ({}, True, "no brain was found")
+
+
+POST = [("FLAIR +C", {}), ("FLAIR", {"ContrastBolusAgent": "Gadovist"})]
+REFORMATS = [
+    ("FLAIR MPR tra", {"ImageType": ["DERIVED", "PRIMARY", "MPR", "NORM"]}),
+    ("FLAIR", {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]}),
+    ("FLAIR", {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}),
+    ("3D FLAIR ref. axial", {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}),
+    ("FLAIR Axial Reformat", {"ImageType": ["DERIVED", "SECONDARY"]}),
+]
+
+
+@pytest.mark.parametrize(("description", "attributes"), POST)
+def test_a_site_may_read_after_contrast_agent(description: str, attributes: dict) -> None:
+    post = made(description, uid="1.2.1", slices=40, step=3.0, **attributes)
+    assert select([post]).refusal is not None
+    rules = SelectionRules(after_contrast=True)
+    selection = select([post], rules)
+    assert selection.series[FLAIR] is post
+    (remark,) = selection.remarks
+    assert remark.startswith("read after contrast agent (")
+    native = made(uid="1.2.2")
+    selection = select([post, native], rules)
+    assert (selection.series[FLAIR], selection.remarks) == (native, ())
+    assert "being free of contrast agent" in selection.passed_over[0].reason
+
+
+@pytest.mark.parametrize(("description", "attributes"), REFORMATS)
+def test_a_site_may_read_reformats(description: str, attributes: dict) -> None:
+    reformat = made(description, uid="1.2.1", slices=50, step=3.0, **attributes)
+    assert select([reformat]).refusal is not None
+    rules = SelectionRules(reformats=True)
+    selection = select([reformat], rules)
+    assert selection.series[FLAIR] is reformat
+    (remark,) = selection.remarks
+    assert remark.startswith("read from reformatted images (")
+    sagittal = made("Sag 3D FLAIR", uid="1.2.2", slices=176, step=1.0, orientation=SAGITTAL)
+    selection = select([reformat, sagittal], rules)
+    assert (selection.series[FLAIR], selection.remarks) == (sagittal, ())
+    assert "being acquired, not reformatted" in selection.passed_over[0].reason
+
+
+def test_of_several_reformats_the_axial_one_is_read() -> None:
+    of_3d = {"step": 3.0, "MRAcquisitionType": "3D"}
+    axial = made("FLAIR MPR tra", uid="1.2.2", slices=50, **of_3d)
+    other = made("FLAIR MPR sag", uid="1.2.1", slices=60, orientation=SAGITTAL, **of_3d)
+    assert select([other, axial], SelectionRules(reformats=True)).series[FLAIR] is axial
+
+
+@pytest.mark.parametrize(
+    ("description", "attributes"),
+    [
+        ("FLAIR_MIP", {}),
+        ("FLAIR MPR subtraction", {}),
+        ("Synthetic T2 FLAIR", {}),
+        ("FLAIR", {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}),
+        ("FLAIR MPR", {"ImageType": ["DERIVED", "SECONDARY", "MPR", "MIP"]}),
+        ("FLAIR", {"ImageType": ["DERIVED", "SECONDARY"]}),
+        ("FLAIR fused MPR", {"ImageType": ["DERIVED", "SECONDARY"]}),
+    ],
+)
+def test_other_derived_images_are_never_read(description: str, attributes: dict) -> None:
+    series = made(description, **attributes)
+    assert "derived" in select([series], SelectionRules(reformats=True, after_contrast=True)).reason
 
 
 def test_empty_study_is_not_asked_for() -> None:

@@ -9,7 +9,7 @@ from msnode.errors import ConfigurationError
 from msnode.services.explain_routing import explain_folder
 from msnode.settings import Settings
 from msnode.wiring.routing import check_routing, routing_defaults, selection_rules
-from support.dicom_files import flair_series
+from support.dicom_files import change, flair_series
 from support.heads import study_of
 from support.site_rules import RULES, settings_with
 
@@ -70,3 +70,27 @@ def test_what_becomes_of_a_study_without_a_flair(tmp_path, rules, reads, outcome
     (each,) = explained(tmp_path, rules=rules)
     assert (each.reads, each.series) == (reads, None)
     assert each.outcome.startswith(outcome)
+
+
+def test_remarks_on_files_and_on_the_choice_are_explained(tmp_path):
+    files = flair_series(tmp_path / "in", **SMALL)
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    change(files[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    copy = tmp_path / "in" / "copy.dcm"
+    copy.write_bytes(files[5].read_bytes())
+    change(copy, SOPInstanceUID="1.2.3")
+    (one,) = explained(tmp_path)
+    assert one.remarks == (
+        "1 of 14 files in the folder were left out: no DICOM files",
+        "1 of 13 images of the series are put aside as no slices of it: Image Type LOCALIZER",
+        "1 of 12 images of the series have the pixels and the place of another one",
+    )
+
+
+def test_the_choices_of_a_site_reach_the_selection():
+    rules = selection_rules(Settings(selection={"after_contrast": True, "reformats": True}))
+    assert (rules.after_contrast, rules.reformats) == (True, True)
+    assert (selection_rules(Settings()).after_contrast, selection_rules(Settings()).reformats) == (
+        False,
+        False,
+    )
