@@ -57,7 +57,11 @@ def with_one_identity(study: Sequence[Series]) -> list[Series]:
             for keyword in _NAMED:
                 if text(instance.header, keyword).strip():
                     stated.setdefault(keyword, instance.header)
-    return [replace(s, instances=tuple(_completed(i, stated) for i in s.instances)) for s in study]
+    completed = []
+    for series in study:
+        instances = tuple(_completed(instance, stated) for instance in series.instances)
+        completed.append(series if instances == series.instances else replace(series, instances=instances))
+    return completed
 
 
 def _completed(instance: Instance, stated: Mapping[str, Dataset]) -> Instance:
