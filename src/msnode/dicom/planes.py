@@ -27,7 +27,9 @@ _CLASSIC_CONTRAST = (
     "EchoTime",
     "RepetitionTime",
     "InversionTime",
+    "FlipAngle",
     "ScanningSequence",
+    "SequenceVariant",
     "SequenceName",
     "RescaleType",
     "ImageType",
@@ -36,6 +38,7 @@ _CLASSIC_CONTRAST = (
 _ENHANCED_CONTRAST = (
     ("MREchoSequence", "EffectiveEchoTime"),
     ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
     ("MRModifierSequence", "InversionTimes"),
     ("MRImageFrameTypeSequence", "AcquisitionContrast"),
     ("MRImageFrameTypeSequence", "FrameType"),
@@ -45,6 +48,7 @@ _ENHANCED_CONTRAST = (
     ("FrameContentSequence", "StackID"),
     ("FrameContentSequence", "TemporalPositionIndex"),
 )
+_REAL_WORLD = "RealWorldValueMappingSequence"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +139,10 @@ def _classic_plane(instance: Instance) -> Plane:
         orientation=numbers(header, "ImageOrientationPatient", 6),
         spacing=numbers(header, "PixelSpacing", 2),
         rescale=rescale,
-        contrast=tuple((keyword, text(header, keyword)) for keyword in _CLASSIC_CONTRAST),
+        contrast=(
+            *((keyword, text(header, keyword)) for keyword in _CLASSIC_CONTRAST),
+            ("RealWorldValueSlope", "" if rescaled else _real_world_slope(items(header, _REAL_WORLD))),
+        ),
         rescaled=rescaled,
         thickness_mm=number(header, "SliceThickness"),
         stated_step_mm=number(header, "SpacingBetweenSlices"),
@@ -157,7 +164,10 @@ def _enhanced_plane(instance: Instance, index: int) -> Plane:
         orientation=numbers(group("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
         spacing=numbers(measures, "PixelSpacing", 2),
         rescale=rescale,
-        contrast=tuple((keyword, text(group(sequence), keyword)) for sequence, keyword in _ENHANCED_CONTRAST),
+        contrast=(
+            *((keyword, text(group(sequence), keyword)) for sequence, keyword in _ENHANCED_CONTRAST),
+            ("RealWorldValueSlope", "" if rescaled else _real_world_slope((group(_REAL_WORLD),))),
+        ),
         rescaled=rescaled,
         thickness_mm=number(measures, "SliceThickness"),
         stated_step_mm=number(measures, "SpacingBetweenSlices"),
@@ -179,3 +189,8 @@ def _rescale(header: Dataset, malformed: frozenset[str]) -> tuple[tuple[float, f
     if not slope or intercept is None:
         return None, True
     return (slope, intercept), True
+
+
+def _real_world_slope(mappings: Sequence[Dataset | None]) -> str:
+    """Where no rescale is stated, one mapping for all slices is one scale (PS3.3 C.7.6.16.2.11)."""
+    return text(mappings[0], "RealWorldValueSlope") if mappings else ""

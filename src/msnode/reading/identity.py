@@ -57,13 +57,11 @@ def with_one_identity(study: Sequence[Series]) -> list[Series]:
             for keyword in _NAMED:
                 if text(instance.header, keyword).strip():
                     stated.setdefault(keyword, instance.header)
-    return [_completed_series(series, stated) for series in study]
-
-
-def _completed_series(series: Series, stated: Mapping[str, Dataset]) -> Series:
-    completed = tuple(_completed(instance, stated) for instance in series.instances)
-    same = all(one is other for one, other in zip(completed, series.instances, strict=True))
-    return series if same else replace(series, instances=completed)
+    completed = []
+    for series in study:
+        instances = tuple(_completed(instance, stated) for instance in series.instances)
+        completed.append(series if instances == series.instances else replace(series, instances=instances))
+    return completed
 
 
 def _completed(instance: Instance, stated: Mapping[str, Dataset]) -> Instance:

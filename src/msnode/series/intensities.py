@@ -62,7 +62,7 @@ def fill_padding(data: NDArray[np.float32]) -> tuple[str, ...]:
     """
     if np.isnan(data).all():
         raise NotAVolume("every voxel is padding by Pixel Padding Value (0028,0120)")
-    unstated = [value for value in (_far_below(data), _far_above(data)) if value is not None]
+    unstated = _far_from_all_others(data)
     for value in unstated:
         data[data == value] = np.nan
     padded = np.isnan(data)
@@ -73,18 +73,15 @@ def fill_padding(data: NDArray[np.float32]) -> tuple[str, ...]:
     return (f"{share:.0f} % of voxels hold a value far from all others: read as background, as padding",)
 
 
-def _far_below(data: NDArray[np.float32]) -> float | None:
+def _far_from_all_others(data: NDArray[np.float32]) -> list[float]:
     low, high = float(np.nanmin(data)), float(np.nanmax(data))
-    following = float(np.min(data, where=data > low, initial=high))
-    far = low < 0 and following - low > high - following
-    return low if far and float(np.mean(data == low)) >= _LEAST_PADDING else None
-
-
-def _far_above(data: NDArray[np.float32]) -> float | None:
-    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    far = []
+    if low < 0:
+        following = float(np.min(data, where=data > low, initial=high))
+        far += [low] if following - low > high - following else []
     previous = float(np.max(data, where=data < high, initial=low))
-    far = high - previous > previous - low > 0
-    return high if far and float(np.mean(data == high)) >= _LEAST_PADDING else None
+    far += [high] if high - previous > previous - low > 0 else []
+    return [value for value in far if float(np.mean(data == value)) >= _LEAST_PADDING]
 
 
 def check_saturation(data: NDArray[np.float32]) -> tuple[str, ...]:

@@ -87,3 +87,13 @@ def test_an_enhanced_image_may_state_its_rescale_at_the_root(tmp_path: Path) -> 
 
     path = change(enhanced_flair(tmp_path / "e.dcm", slices=3), to_root)
     assert {plane.rescale for plane in planes_of(read_instance(path))} == {(3.0, 1.0)}
+
+
+def test_a_mapping_to_real_world_values_is_a_scale_where_no_rescale_is_stated(tmp_path: Path) -> None:
+    (path,) = flair_series(tmp_path, slices=1)
+    mapping = Dataset()
+    mapping.RealWorldValueSlope = 1.6
+    (plane,) = planes_of(read_instance(change(path, RealWorldValueMappingSequence=[mapping])))
+    assert dict(plane.contrast)["RealWorldValueSlope"] == "1.6"
+    (plane,) = planes_of(read_instance(change(path, RescaleSlope=1.6, RescaleIntercept=0)))
+    assert dict(plane.contrast)["RealWorldValueSlope"] == ""
