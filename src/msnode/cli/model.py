@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -21,7 +21,7 @@ from msnode.settings import load_settings
 from msnode.wiring.model import bundle_folders
 
 if TYPE_CHECKING:
-    from msnode.train.session import Progress as Step
+    from msnode.train.progress import Progress as Step
 
 app = typer.Typer(help="Train, evaluate, list and inspect model bundles.", no_args_is_help=True)
 app.command("evaluate")(model_evaluate.evaluate)
@@ -46,13 +46,19 @@ def train(  # noqa: PLR0917 - Typer calls it by name
         Path | None,
         typer.Option(help="Folder for checkpoints; a training found there is resumed. Default: OUT/work."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Folds trained side by side on the CPU's cores.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Folds trained side by side on the CPU's cores, or on one GPU.")
+    ] = 1,
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that train one fold together.")] = 1,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is a GPU, else the CPU.")
+    ] = "auto",
 ) -> None:
     """Train a 2D nnU-Net in folds disjoint by patient and write a bundle, with cross-validated figures.
 
     A training that was stopped, or killed, goes on from its last epoch when the command is given again.
-    Loss curves: progress.png in each fold's folder below the work folder, redrawn at every epoch.
+    What is left: plan.json in the work folder. Loss curves: progress.png in each fold's folder below it,
+    redrawn at every epoch.
     """
     from msnode.train.recipe import load_recipe  # noqa: PLC0415 - only training needs it
     from msnode.train.session import Plan, train_bundle  # noqa: PLC0415 - loads the data set's readers
@@ -67,6 +73,7 @@ def train(  # noqa: PLR0917 - Typer calls it by name
         brain=brain or (_built_in_brain() if recipes.get(loaded.preprocess).strips_skull else None),
         processes=processes,
         gpus=gpus,
+        device=device,
         command=shlex.join(["msnode", *sys.argv[1:]]),
     )
     with _bars() as bars:

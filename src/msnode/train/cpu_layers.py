@@ -63,6 +63,7 @@ def replace_layers(network: torch.nn.Module) -> None:
 
     Names and values of all parameters stay: checkpoints fit the network before and after.
     """
+    block: Any
     for block in list(network.modules()):
         if isinstance(getattr(block, "norm", None), torch.nn.InstanceNorm2d):
             block.norm = NormAct(block.norm, block.nonlin.negative_slope)

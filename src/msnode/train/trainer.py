@@ -210,7 +210,14 @@ def _compact(planned: dict[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def run(
-    recipe: TrainingRecipe, work: Path, fold: int, report: Callable[[RecipeTrainer], None], gpus: int = 1
+    recipe: TrainingRecipe,
+    work: Path,
+    fold: int,
+    report: Callable[[RecipeTrainer], None],
+    *,
+    device: str,
+    gpus: int,
+    workers: int,
 ) -> Path:
     """Train one fold, from the latest checkpoint where there is one.
 
@@ -219,6 +226,8 @@ def run(
         work: the training's folder.
         fold: which fold.
         report: told of every epoch (on one GPU or the CPU).
+        device: "cpu" or "cuda".
+        workers: processes that augment; 0 augments in this one.
         gpus: number of GPUs; more than one train together by nnU-Net's distributed data parallel.
 
     Returns:
@@ -228,10 +237,11 @@ def run(
     final = folder / f"fold_{fold}" / "checkpoint_final.pth"
     if final.exists():
         return final
+    os.environ["nnUNet_n_proc_DA"] = str(workers)  # noqa: SIM112 - its spelling
     if gpus > 1:
         spawn(_run_rank, (gpus, recipe, work, folder, fold), nprocs=gpus)  # type: ignore[no-untyped-call]
     else:
-        _run(recipe, work, folder, fold, report)
+        _run(recipe, work, folder, fold, report, device)
     return final
 
 
@@ -251,15 +261,18 @@ def _run_rank(  # noqa: PLR0917 - torch passes them by position
     os.environ.setdefault("MASTER_PORT", "29501")
     torch.distributed.init_process_group("nccl", rank=rank, world_size=gpus)
     torch.cuda.set_device(rank)
-    _run(recipe, work, folder, fold, lambda _: None)
+    _run(recipe, work, folder, fold, lambda _: None, "cuda")
     torch.distributed.destroy_process_group()
 
 
-def _run(
-    recipe: TrainingRecipe, work: Path, folder: Path, fold: int, report: Callable[[RecipeTrainer], None]
+def _run(  # noqa: PLR0917 - each is needed, none has a default
+    recipe: TrainingRecipe,
+    work: Path,
+    folder: Path,
+    fold: int,
+    report: Callable[[RecipeTrainer], None],
+    device: str,
 ) -> None:
-    cuda = torch.cuda.is_available()
-    os.environ["nnUNet_n_proc_DA"] = "8" if cuda else "0"  # noqa: SIM112 - its spelling; 0 augments in this process
     torch.manual_seed(recipe.training.seed + fold)
     np.random.seed(recipe.training.seed + fold)  # noqa: NPY002 - the generator that batchgenerators uses
     preprocessed = work / "nnUNet_preprocessed" / DATASET_NAME
@@ -268,8 +281,7 @@ def _run(
     latest = folder / f"fold_{fold}" / "checkpoint_latest.pth"
     plans["continue_training"] = latest.exists()
     dataset_json = load_json(str(preprocessed / "dataset.json"))
-    device = torch.device("cuda" if cuda else "cpu")
-    trainer = RecipeTrainer(plans, _CONFIGURATION, fold, dataset_json, device)
+    trainer = RecipeTrainer(plans, _CONFIGURATION, fold, dataset_json, torch.device(device))
     pretraining = fold == recipe.dataset.folds
     trainer.configure(recipe, report, pretraining=pretraining)
     if latest.exists():
