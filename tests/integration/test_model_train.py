@@ -251,5 +251,5 @@ def test_the_recorded_figures_are_those_of_the_shipped_files(builtin):
     assert len(result.lesions.lesions) == pytest.approx(recorded["predicted_count"], abs=1)
     total = sum(lesion.volume_mm3 for lesion in result.lesions.lesions) / 1000
     assert total == pytest.approx(recorded["predicted_ml"], rel=0.02)
-    score = metrics.score(result.truth, result.lesions, min_volume_mm3=builtin.manifest.min_volume_mm3)
+    score = metrics.score(result.truth, result.lesions)
     assert score.dice == pytest.approx(recorded["dice"], abs=0.005)

@@ -102,10 +102,7 @@ def compare(
     cases = [one for one in _cases(data, case, [a, b]) if one.mask is not None]
     if not cases:
         raise ConfigurationError(f"no case with an expert's mask in {data}: there is nothing to compare")
-    smallest = a.manifest.min_volume_mm3  # one definition of an expert's lesion for both
-    runs = [
-        _run(one, cases, data, held_out=held_out, preset=preset, min_volume_mm3=smallest) for one in (a, b)
-    ]
+    runs = [_run(one, cases, data, held_out=held_out, preset=preset) for one in (a, b)]
     comparison = comparing.compare(*runs)
     if report:
         write_comparison(comparison, report)
@@ -148,7 +145,6 @@ def _run(
     *,
     held_out: bool,
     preset: Preset,
-    min_volume_mm3: float | None = None,
 ) -> Evaluation:
     from msnode.evaluate.evaluation import About, evaluate_cases  # noqa: PLC0415 - as in evaluate
     from msnode.train.reading import predict_cases  # noqa: PLC0415 - loads the inference runtime
@@ -161,7 +157,7 @@ def _run(
         preset=preset,
         data=data.resolve().name,
         command=shlex.join(["msnode", *sys.argv[1:]]),
-        min_volume_mm3=manifest.min_volume_mm3 if min_volume_mm3 is None else min_volume_mm3,
+        min_volume_mm3=manifest.min_volume_mm3,
         threshold=manifest.threshold,
         loss=manifest.training.get("curves", {}),
     )

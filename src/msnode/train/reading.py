@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from msnode.domain import Prepared
+    from msnode.domain import LesionMap, Prepared
     from msnode.preprocess.brain import Extractor
     from msnode.segment.bundle import Bundle
     from msnode.train.cases import Case
@@ -64,10 +64,11 @@ class CaseReader:
             min_volume_mm3=manifest.min_volume_mm3,
             spread=recipes.restore(prediction.spread, prepared),
         )
-        truth = None
+        truth = ceiling = None
         if case.mask is not None:
             mask = read_nifti(case.mask)
             truth = Volume((mask.data > 0).astype(np.uint8), image.grid)
+            ceiling = self._ceiling(truth, prepared)
         result = CaseResult(
             case=case.name,
             patient=case.patient,
@@ -77,8 +78,19 @@ class CaseReader:
             lesions=with_confidence(found, manifest.calibration),
             probability=probability,
             held_out=held_out,
+            ceiling=ceiling,
         )
         return result, prepared
+
+    def _ceiling(self, truth: Volume, prepared: Prepared) -> LesionMap:
+        """What would be found if the network gave the expert's mask."""
+        manifest = self.bundle.manifest
+        perfect = self.recipe.apply_to_mask(truth, prepared).data.astype(np.float32)
+        return find_lesions(
+            recipes.restore(perfect, prepared),
+            threshold=manifest.threshold,
+            min_volume_mm3=manifest.min_volume_mm3,
+        )
 
     def _network(self, folds: tuple[str, ...] | None) -> tuple[Predictor, Extractor | None]:
         if folds not in self._networks:
