@@ -28,6 +28,7 @@ def main() -> None:
         bench_receive,
         bench_recovery,
         bench_select,
+        bench_train,
         bench_turnaround,
     )
 
@@ -41,6 +42,7 @@ def main() -> None:
         "recovery": bench_recovery.run,
         "select": bench_select.run,
         "encode": bench_encode.run,
+        "train": bench_train.run,
     }
     wanted = sys.argv[1:] or list(known)
     if unknown := set(wanted) - set(known):

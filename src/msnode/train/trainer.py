@@ -46,7 +46,7 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
     """
 
     network: torch.nn.Module
-    averaged: AveragedModel
+    _average: AveragedModel | None
     recipe: TrainingRecipe
     report: Callable[[RecipeTrainer], None]
 
@@ -72,8 +72,14 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         self.network = self.network.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
             cpu_layers.replace_layers(self.network)
-        average = get_ema_multi_avg_fn(self.recipe.training.averaging)  # type: ignore[no-untyped-call]
-        self.averaged = AveragedModel(self.bare_network, multi_avg_fn=average)
+        decay = self.recipe.training.averaging
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(self.bare_network, multi_avg_fn=average) if decay else None
+
+    @property
+    def averaged(self) -> torch.nn.Module:
+        """The network with averaged weights; the network itself where the recipe averages none."""
+        return self._average.module if self._average is not None else self.bare_network
 
     @property
     def bare_network(self) -> torch.nn.Module:
@@ -120,7 +126,8 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
         self.optimizer.step()
-        self.averaged.update_parameters(self.bare_network)
+        if self._average is not None:
+            self._average.update_parameters(self.bare_network)
         return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -157,8 +164,7 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         if self.local_rank != 0:
             return
         content = torch.load(aside, map_location="cpu", weights_only=False)  # our own, written a line above
-        content["averaged_weights"] = self.averaged.module.state_dict()
-        content["averaged_updates"] = self.averaged.n_averaged
+        content["averaged_weights"] = self.averaged.state_dict()
         content["random"] = (torch.get_rng_state(), np.random.get_state())  # noqa: NPY002 - batchgenerators' own
         torch.save(content, aside)
         os.replace(aside, filename)  # noqa: PTH105 - nnU-Net passes names
@@ -167,8 +173,9 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         """Continue where the checkpoint was written, averaged weights and random numbers included."""
         super().load_checkpoint(filename_or_checkpoint)
         content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)  # our own file
-        self.averaged.module.load_state_dict(content["averaged_weights"])
-        self.averaged.n_averaged.copy_(content["averaged_updates"])
+        if self._average is not None:
+            self._average.module.load_state_dict(content["averaged_weights"])
+            self._average.n_averaged += 1  # whatever their number: only the first replaces the average
         self._random = content["random"]
 
     def on_train_start(self) -> None:
