@@ -21,6 +21,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))  # the benchmarks use the tests' peers
     from benchmarks import (  # noqa: PLC0415 - needs the path
         bench_brain,
+        bench_cuda,
         bench_encode,
         bench_engine,
         bench_history,
@@ -43,6 +44,7 @@ def main() -> None:
         "select": bench_select.run,
         "encode": bench_encode.run,
         "train": bench_train.run,
+        "cuda": bench_cuda.run,
     }
     wanted = sys.argv[1:] or list(known)
     if unknown := set(wanted) - set(known):

@@ -328,6 +328,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        for augmenting in multiprocessing.active_children():
+            augmenting.kill()
         os._exit(1)
 
 
