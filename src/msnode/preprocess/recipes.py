@@ -160,8 +160,9 @@ _RECIPES = (
     # The built-in bundle's.
     Recipe("flair2d-brain-v1", _stripped(3.0)),
     # Thin slices one by one, and their probabilities averaged over neighbours, instead of the slices before.
-    # Ten expert masks of 1 mm, as if a network gave them, come back with Dice 0.83 instead of 0.68 at threshold
-    # 0.5 and 15 mm3, 0.89 at 0.4 and 5 mm3; and what shows up in one slice alone, as bright cortex does, fades.
+    # Ten expert masks of 1 mm, as if a network gave them, come back with Dice 0.83 instead of 0.68 at
+    # threshold 0.5 and 15 mm3, 0.89 at 0.4 and 5 mm3; and what shows up in one slice alone, as bright cortex
+    # does, fades.
     Recipe("flair2d-brain-v2", _stripped(1.0), across_mm=1.0),
     # The network that finds brain and ventricles: the whole head, coarsely.
     Recipe(
