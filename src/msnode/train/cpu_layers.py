@@ -68,6 +68,7 @@ def replace_layers(network: torch.nn.Module) -> None:
         if isinstance(getattr(block, "norm", None), torch.nn.InstanceNorm2d):
             block.norm = NormAct(block.norm, block.nonlin.negative_slope)
             block.all_modules = torch.nn.Sequential(block.conv, block.norm)
+            block.conv.bias.requires_grad_(False)  # normalisation takes it away again: its gradient is 0
     doublings: Any = network.decoder.transpconvs  # type: ignore[union-attr] # nnU-Net's has a decoder
     for number, convolution in enumerate(doublings):
         if convolution.kernel_size == convolution.stride == (2, 2):

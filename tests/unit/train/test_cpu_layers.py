@@ -50,6 +50,9 @@ def test_outputs_and_gradients_are_those_of_the_layers_replaced(network):
     torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-5)
     assert parameters.keys() == expected.keys()
     for name, value in parameters.items():
+        if not value.requires_grad:  # what the normalisation takes away
+            assert expected[name].grad.abs().max() < 1e-3
+            continue
         torch.testing.assert_close(value.grad, expected[name].grad, rtol=1e-3, atol=1e-3, msg=name)
 
 
