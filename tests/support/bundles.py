@@ -99,7 +99,7 @@ def write_checkpoints(folder, plans, labels, folds):
             if ".norm." in name:
                 torch.nn.init.normal_(value, mean=float(name.endswith("weight")), std=0.3)
         checkpoint = {
-            "network_weights": network.state_dict(),
+            "averaged_weights": network.state_dict(),
             "init_args": {"configuration": "2d"},
             "inference_allowed_mirroring_axes": (1,),
             "current_epoch": 1,

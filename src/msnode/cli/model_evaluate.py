@@ -109,10 +109,7 @@ def compare(
     cases = [one for one in _cases(data, case, [a, b]) if one.mask is not None]
     if not cases:
         raise ConfigurationError(f"no case in {data} has an expert mask: nothing to compare")
-    smallest = a.manifest.min_volume_mm3  # both use the same definition of an expert lesion
-    runs = [
-        _run(one, cases, data, held_out=held_out, preset=preset, min_volume_mm3=smallest) for one in (a, b)
-    ]
+    runs = [_run(one, cases, data, held_out=held_out, preset=preset) for one in (a, b)]
     comparison = comparing.compare(*runs)
     if report:
         write_comparison(comparison, report)
@@ -153,7 +150,6 @@ def _run(
     *,
     held_out: bool,
     preset: Preset,
-    min_volume_mm3: float | None = None,
 ) -> Evaluation:
 
     manifest = bundle.manifest
@@ -164,7 +160,7 @@ def _run(
         preset=preset,
         data=data.resolve().name,
         command=shlex.join(["msnode", *sys.argv[1:]]),
-        min_volume_mm3=manifest.min_volume_mm3 if min_volume_mm3 is None else min_volume_mm3,
+        min_volume_mm3=manifest.min_volume_mm3,
         threshold=manifest.threshold,
         loss=manifest.training.get("curves", {}),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,7 +17,7 @@ from msnode.train.recipe import load_recipe
 from msnode.train.session import Plan, train_bundle
 
 if TYPE_CHECKING:
-    from msnode.train.session import Progress as Step
+    from msnode.train.progress import Progress as Step
 
 
 def train(  # noqa: PLR0917 - Typer calls it by name
@@ -36,14 +36,19 @@ def train(  # noqa: PLR0917 - Typer calls it by name
         Path | None,
         typer.Option(help="Folder for checkpoints, from which training resumes. Default: OUT/work."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Number of folds to train in parallel on CPU.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of folds to train in parallel, on the CPU or on one GPU.")
+    ] = 1,
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs to train each fold on.")] = 1,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is a GPU, else the CPU.")
+    ] = "auto",
 ) -> None:
     """Train a 2D nnU-Net with cross-validation and write a bundle.
 
     Folds are disjoint by patient, and the bundle contains the cross-validation scores. If training is
-    interrupted, the same command resumes it from the last epoch. Loss curves are in progress.png in each
-    fold's folder below the work folder, updated every epoch.
+    interrupted, the same command resumes it from the last epoch. What is left is in plan.json in the work
+    folder; loss curves are in progress.png in each fold's folder below it, updated every epoch.
     """
     loaded = load_recipe(recipe)
     plan = Plan(
@@ -55,6 +60,7 @@ def train(  # noqa: PLR0917 - Typer calls it by name
         brain=brain or (_built_in_brain() if recipes.get(loaded.preprocess).strips_skull else None),
         processes=processes,
         gpus=gpus,
+        device=device,
         command=shlex.join(["msnode", *sys.argv[1:]]),
     )
     with _bars() as bars:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from msnode.evaluate.metrics import score_lesions
+from msnode.evaluate.metrics import score, score_lesions
 from msnode.evaluate.pictures import choose_pictures
 from msnode.evaluate.slices import count_voxels
 
@@ -31,6 +31,8 @@ class CaseResult:
         lesions: what the bundle found.
         probability: lesion probability 0-1.
         held_out: whether no network that read it had seen this patient in training.
+        ceiling: what a faultless network would have found: the expert's mask, sent through the preparation,
+            back, and through threshold and smallest volume; None without a mask.
     """
 
     case: str
@@ -41,6 +43,7 @@ class CaseResult:
     lesions: LesionMap
     probability: Volume
     held_out: bool
+    ceiling: LesionMap | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,8 @@ class CaseEvaluation:
         match: what became of each lesion.
         slices: voxels a slice.
         pictures: slices to look at, in the order of the stack.
+        ceiling: agreement of `CaseResult.ceiling` with the expert; None where there is none.
+        thickest_mm: largest side of a voxel, mm: the distance of thick slices.
     """
 
     case: str
@@ -70,23 +75,25 @@ class CaseEvaluation:
     match: LesionMatch | None
     slices: SliceVoxels | None
     pictures: tuple[Picture, ...]
+    ceiling: Scores | None
+    thickest_mm: float
 
 
-def evaluate_case(result: CaseResult, *, min_volume_mm3: float) -> CaseEvaluation:
+def evaluate_case(result: CaseResult) -> CaseEvaluation:
     """Score one scan.
 
     Args:
         result: the scan.
-        min_volume_mm3: smallest lesion of the expert that counts.
 
     Raises:
         ValueError: the image, mask and lesions lie on different grids.
     """
     if not result.image.grid.same_as(result.lesions.grid):
         raise ValueError(f"{result.case}: image and prediction lie on different grids")
-    scores = match = slices = None
+    scores = match = slices = ceiling = None
     if result.truth is not None:
-        scores, match = score_lesions(result.truth, result.lesions, min_volume_mm3=min_volume_mm3)
+        scores, match = score_lesions(result.truth, result.lesions)
+        ceiling = None if result.ceiling is None else score(result.truth, result.ceiling)
         slices = count_voxels(result.truth.data > 0, result.lesions.labels > 0)
     return CaseEvaluation(
         case=result.case,
@@ -99,4 +106,6 @@ def evaluate_case(result: CaseResult, *, min_volume_mm3: float) -> CaseEvaluatio
         match=match,
         slices=slices,
         pictures=choose_pictures(result.image, result.truth, result.lesions),
+        ceiling=ceiling,
+        thickest_mm=max(result.image.grid.spacing),
     )

@@ -77,15 +77,13 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
     """Compare two evaluations.
 
     Raises:
-        ValueError: they hold different scans, patients or smallest lesions, or no scan has an expert's mask.
+        ValueError: they hold different scans or patients, or no scan has an expert's mask.
     """
     scans = [{case.case: case.patient for case in one.scored} for one in (a, b)]
     if scans[0] != scans[1]:
         raise ValueError("the two evaluations hold different scans")
     if not scans[0]:
         raise ValueError("no scan has an expert's mask: there is nothing to compare")
-    if a.about.min_volume_mm3 != b.about.min_volume_mm3:
-        raise ValueError("the two evaluations count lesions from different volumes on")
     names = (*VOXEL_FIGURES, *LESION_FIGURES, "volume_error_ml")
     pairs = list(zip(a.scored, b.scored, strict=True))
     return Comparison(

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 Mode = Literal["held-out", "ensemble"]
 
-JSON_FORMAT = 1
+JSON_FORMAT = 2
+THICK_MM = 2.5
+"""Slices from here on are prepared as they are, thinner ones as slabs: their ceilings differ."""
+
 _DIGITS = 6
 
 
@@ -35,7 +38,7 @@ class About:
         preset: folds and mirror images used: "fast", "standard" or "best".
         data: name of the data set.
         command: what the operator typed.
-        min_volume_mm3: smallest lesion that counts, on both sides.
+        min_volume_mm3: smallest predicted lesion that counts; of the expert's every one does.
         threshold: smallest lesion probability that counts.
         loss: fold → "train" and "validation" → one loss an epoch, as the bundle's manifest records it.
         seed: of every draw.
@@ -72,6 +75,23 @@ class SizeBin:
     sensitivity: Estimate
 
 
+@dataclass(frozen=True)
+class Ceiling:
+    """Best figures that preparation, way back, threshold and smallest volume leave possible.
+
+    Attributes:
+        thick: for slices of `THICK_MM` and more; else for thinner ones.
+        scans: how many.
+        dice, lesion_f1, large_f1: mean over the scans, of a faultless network (see `CaseResult.ceiling`).
+    """
+
+    thick: bool
+    scans: int
+    dice: Estimate
+    lesion_f1: Estimate
+    large_f1: Estimate
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a bundle does on some scans.
@@ -85,6 +105,7 @@ class Evaluation:
         slices: slice level; None without any expert's mask, as are the next two.
         volume: volume agreement.
         calibration: of the lesions' confidences; None also where the bundle is not calibrated.
+        ceilings: thin slices and thick ones, as far as there are.
     """
 
     about: About
@@ -95,6 +116,7 @@ class Evaluation:
     slices: SliceLevel | None
     volume: VolumeAgreement | None
     calibration: Reliability | None
+    ceilings: tuple[Ceiling, ...]
 
     @property
     def scored(self) -> tuple[CaseEvaluation, ...]:
@@ -118,6 +140,7 @@ class Evaluation:
             "slice_level": self.slices,
             "volume": self.volume,
             "calibration": self.calibration,
+            "ceilings": self.ceilings,
             "cases": {case.case: _case(case) for case in self.cases},
         }
         plain: dict[str, Any] = to_plain(document)
@@ -135,7 +158,7 @@ def evaluate_cases(results: Iterable[CaseResult], about: About) -> Evaluation:
         ValueError: there is no scan, two have one name, or the grids of one differ.
     """
     cases = sorted(
-        (evaluate_case(result, min_volume_mm3=about.min_volume_mm3) for result in results),
+        (evaluate_case(result) for result in results),
         key=lambda case: case.case,
     )
     if not cases:
@@ -164,6 +187,7 @@ def evaluate_cases(results: Iterable[CaseResult], about: About) -> Evaluation:
         slices=slice_level(slices, **draw) if slices else None,
         volume=volume_agreement(volumes, **draw) if volumes else None,
         calibration=reliability(lesions, **draw) if lesions else None,
+        ceilings=_ceilings(scored, about),
     )
 
 
@@ -188,6 +212,24 @@ def found_by_size(case: CaseEvaluation, k: int) -> tuple[int, int]:
 def _mean(scored: Sequence[CaseEvaluation], name: str, about: About) -> Estimate:
     sums = mean_sums((case.patient, getattr(case.scores, name)) for case in scored)
     return estimate(sums, ratio, seed=about.seed, repeats=about.repeats)
+
+
+def _ceilings(scored: Sequence[CaseEvaluation], about: About) -> tuple[Ceiling, ...]:
+    found = []
+    for thick in (False, True):
+        group = [c for c in scored if c.ceiling is not None and (c.thickest_mm >= THICK_MM) == thick]
+        if group:
+            means = (
+                estimate(
+                    mean_sums((case.patient, getattr(case.ceiling, name)) for case in group),
+                    ratio,
+                    seed=about.seed,
+                    repeats=about.repeats,
+                )
+                for name in ("dice", "lesion_f1", "large_f1")
+            )
+            found.append(Ceiling(thick, len(group), *means))
+    return tuple(found)
 
 
 def _by_size(scored: Sequence[CaseEvaluation], about: About) -> tuple[SizeBin, ...]:
@@ -219,5 +261,6 @@ def _case(case: CaseEvaluation) -> dict[str, Any]:
         "lesion_count": case.lesion_count,
         "lesion_ml": case.lesion_ml,
         "scores": case.scores,
+        "ceiling": case.ceiling,
         "lesions": case.match,
     }

@@ -72,9 +72,8 @@ def match_lesions(
     """Compare the lesions of two maps on one grid.
 
     Args:
-        expert: the expert's lesions that count.
-        truth: every voxel of the expert's mask (slice, row, column), also of lesions too small to count, so
-            that a prediction on one of those is not called false.
+        expert: the expert's lesions.
+        truth: every voxel of the expert's mask (slice, row, column).
         predicted: the model's lesions.
         marked: every voxel the model marked.
     """

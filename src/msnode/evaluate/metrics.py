@@ -9,7 +9,7 @@ Where just one side is empty, Dice, IoU and lesion F1 are 0.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Scores:
         lesion_sensitivity: share of the expert's lesions that share a voxel with the prediction.
         lesion_ppv: share of predicted lesions that share a voxel with the expert's mask.
         lesion_f1: harmonic mean of the two.
-        truth_count: number of the expert's lesions; they obey the same smallest volume.
+        truth_count: number of the expert's lesions.
         predicted_count: number of predicted lesions.
         truth_ml: the expert's lesion volume, ml.
         predicted_ml: predicted lesion volume, ml.
@@ -50,6 +50,8 @@ class Scores:
         lesion10_ppv: as `lesion_ppv`, but the expert must have marked a tenth of the lesion.
         lesion10_f1: harmonic mean of the two.
         false_positives: predicted lesions that share no voxel with the expert's mask.
+        large_sensitivity: as `lesion_sensitivity`, of the expert's lesions of `LARGE_MM3` and more.
+        large_f1: harmonic mean of that and `lesion_ppv`.
     """
 
     dice: float | None
@@ -71,6 +73,8 @@ class Scores:
     lesion10_ppv: float | None
     lesion10_f1: float | None
     false_positives: int
+    large_sensitivity: float | None
+    large_f1: float | None
 
 
 VOXEL_FIGURES = ("dice", "iou", "ppv", "sensitivity", "specificity", "mcc", "hd95_mm", "asd_mm")
@@ -78,6 +82,8 @@ LESION_FIGURES = (
     "lesion_f1",
     "lesion_sensitivity",
     "lesion_ppv",
+    "large_f1",
+    "large_sensitivity",
     "lesion10_f1",
     "lesion10_sensitivity",
     "lesion10_ppv",
@@ -85,21 +91,22 @@ LESION_FIGURES = (
 )
 
 
-def score(truth: Volume, predicted: LesionMap, *, min_volume_mm3: float) -> Scores:
+LARGE_MM3 = 15.0
+"""From here on an expert's lesion counts as large: a ball of 3 mm. Raters agree less on smaller ones."""
+
+
+def score(truth: Volume, predicted: LesionMap) -> Scores:
     """Compare one scan; arguments and errors as `score_lesions`."""
-    return score_lesions(truth, predicted, min_volume_mm3=min_volume_mm3)[0]
+    return score_lesions(truth, predicted)[0]
 
 
-def score_lesions(
-    truth: Volume, predicted: LesionMap, *, min_volume_mm3: float
-) -> tuple[Scores, LesionMatch]:
+def score_lesions(truth: Volume, predicted: LesionMap) -> tuple[Scores, LesionMatch]:
     """Compare one scan, and keep what became of each lesion.
 
     Args:
-        truth: expert mask 0/1 on the source grid.
+        truth: expert mask 0/1 on the source grid. Every 26-connected component is a lesion of the expert's,
+            whatever the smallest volume of the predicted ones.
         predicted: lesions on the same grid.
-        min_volume_mm3: smallest of the expert's lesions that counts (26-connected, as everywhere). Voxel
-            figures use the whole mask.
 
     Raises:
         ValueError: the grids differ.
@@ -107,21 +114,25 @@ def score_lesions(
     if not truth.grid.same_as(predicted.grid):
         raise ValueError("truth and prediction lie on different grids")
     a, b = truth.data > 0, predicted.labels > 0
-    expert = find_lesions(Volume(a.astype(np.uint8), truth.grid), threshold=1, min_volume_mm3=min_volume_mm3)
+    expert = find_lesions(Volume(a.astype(np.uint8), truth.grid), threshold=1, min_volume_mm3=0)
     match = match_lesions(expert, a, predicted, b)
     both, in_a, in_b = int((a & b).sum()), int(a.sum()), int(b.sum())
     neither = a.size - in_a - in_b + both
     distances = surface_distances(a, b, truth.grid)
-    sensitivity, ppv, f1 = _lesion_level(match, 0.0)
+    lesion_sensitivity, lesion_ppv, f1 = _lesion_level(match, 0.0)
     sensitivity10, ppv10, f1_10 = _lesion_level(match, ENOUGH_OVERLAP)
+    large = tuple(one for one in match.truth if one.volume_mm3 >= LARGE_MM3 - 1e-6)
+    large_sensitivity, _, large_f1 = _lesion_level(replace(match, truth=large), 0.0)
+    if not large:
+        large_f1 = None  # what was found says nothing about lesions that are not there
     voxel_ml = truth.grid.voxel_volume_mm3 / 1000
     scores = Scores(
         dice=_ratio(2 * both, in_a + in_b),
         ppv=_ratio(both, in_b),
         sensitivity=_ratio(both, in_a),
         iou=_ratio(both, in_a + in_b - both),
-        lesion_sensitivity=sensitivity,
-        lesion_ppv=ppv,
+        lesion_sensitivity=lesion_sensitivity,
+        lesion_ppv=lesion_ppv,
         lesion_f1=f1,
         truth_count=len(match.truth),
         predicted_count=len(match.predicted),
@@ -135,6 +146,8 @@ def score_lesions(
         lesion10_ppv=ppv10,
         lesion10_f1=f1_10,
         false_positives=match.false_positives,
+        large_sensitivity=large_sensitivity,
+        large_f1=large_f1,
     )
     return scores, match
 

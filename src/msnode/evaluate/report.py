@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msnode
 from msnode.evaluate import page, plots
-from msnode.evaluate.metrics import LESION_FIGURES, VOXEL_FIGURES
+from msnode.evaluate.evaluation import THICK_MM
+from msnode.evaluate.metrics import LARGE_MM3, LESION_FIGURES, VOXEL_FIGURES
 from msnode.evaluate.slices import FIGURES, READINGS
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ SHOWN = {
     "lesion_f1": Shown("lesion F1, any overlap"),
     "lesion_sensitivity": Shown("lesion sensitivity, any overlap"),
     "lesion_ppv": Shown("lesion PPV, any overlap"),
+    "large_f1": Shown(f"lesion F1, expert's lesions of {LARGE_MM3:g} mm3 and more"),
+    "large_sensitivity": Shown(f"lesion sensitivity, {LARGE_MM3:g} mm3 and more"),
     "lesion10_f1": Shown("lesion F1, 10 % overlap"),
     "lesion10_sensitivity": Shown("lesion sensitivity, 10 % overlap"),
     "lesion10_ppv": Shown("lesion PPV, 10 % overlap"),
@@ -90,6 +93,7 @@ def _parts(title: str, evaluation: Evaluation) -> Iterator[str]:
         yield _cards(evaluation)
         yield from _voxel_level(evaluation)
         yield from _lesion_level(evaluation)
+        yield from _ceilings(evaluation)
         yield from _slice_level(evaluation)
         yield from _volume(evaluation, scored)
         yield from _calibration(evaluation)
@@ -214,6 +218,27 @@ def _lesion_level(evaluation: Evaluation) -> Iterator[str]:
     yield page.paragraph(
         "A lesion is a 26-connected component. 10 % overlap: the other side marked a tenth of the lesion's "
         "own voxels. A false lesion shares no voxel with the expert's mask.",
+        "note",
+    )
+
+
+def _ceilings(evaluation: Evaluation) -> Iterator[str]:
+    if not evaluation.ceilings:
+        return
+    yield page.heading("Ceiling")
+    rows = (
+        (
+            f"slices of {THICK_MM:g} mm and more" if one.thick else f"slices under {THICK_MM:g} mm",
+            str(one.scans),
+            *(show(figure) for figure in (one.dice, one.lesion_f1, one.large_f1)),
+        )
+        for one in evaluation.ceilings
+    )
+    large = f"lesion F1, {LARGE_MM3:g} mm3 and more"
+    yield page.table(("", "scans", "Dice", "lesion F1", large), rows)
+    yield page.paragraph(
+        "What a faultless network would reach: the expert's own mask, brought to the prepared grid and back, "
+        "cut at the threshold, and without what is smaller than the smallest lesion.",
         "note",
     )
 

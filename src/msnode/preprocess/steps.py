@@ -16,7 +16,8 @@ from msnode.errors import NotAVolume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_THIN_MM = 2.5
+THIN_MM = 2.5
+"""Slices closer to each other than this are thin."""
 
 
 def to_axial(volume: Volume) -> Volume:
@@ -64,12 +65,12 @@ def through_plane(volume: Volume, *, thickness_mm: float) -> Volume:
         thickness_mm: wanted slab thickness.
 
     Returns:
-        The slabs on their grid; the volume itself where its slices are thick already.
+        The slabs on their grid; the volume itself where its slices are thick already, or as thick as wanted.
     """
     distance = volume.grid.spacing[0]
     count = volume.data.shape[0]
     each = round(thickness_mm / distance)
-    if distance >= _THIN_MM or count < 2 * each:
+    if distance >= THIN_MM or each <= 1 or count < 2 * each:
         return volume
     slabs = round(count / each)
     step = count / slabs

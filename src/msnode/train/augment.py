@@ -72,14 +72,14 @@ class AffineTransform(SliceTransform):
             return image, labels
         rows, columns = image.shape[-2:]
         matrix = self._matrix(rows, columns) if moved else torch.eye(2, 3)
-        grid = functional.affine_grid(matrix[None], [1, 1, rows, columns], align_corners=False)
+        grid = _grid(matrix, rows, columns)
         if bent:
             knots = torch.from_numpy(_draw.normal(0, _ELASTIC_SHIFT, (1, 2, _ELASTIC_KNOTS, _ELASTIC_KNOTS)))
             offset = functional.interpolate(
                 knots.float(), (rows, columns), mode="bicubic", align_corners=False
             )
             grid = grid + offset.permute(0, 2, 3, 1)
-        present = [int(label) for label in torch.unique(labels) if label > 0]
+        present = [label for label in range(1, int(labels.max()) + 1) if bool((labels == label).any())]
         maps = torch.cat([image, *[(labels == label).float() for label in present]])
         sampled = functional.grid_sample(maps[None], grid, align_corners=False)[0]
         channels = image.shape[0]
@@ -102,6 +102,13 @@ class AffineTransform(SliceTransform):
         shift = _draw.uniform(-table.shift, table.shift, (2, 1)) * 2
         linear = np.linalg.inv(aspect) @ source @ aspect
         return torch.from_numpy(np.hstack([linear, shift])).float()
+
+
+def _grid(matrix: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """(1, row, column, [x, y]): the centres of all pixels, from -1 to 1, through `matrix` (2, 3)."""
+    y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (rows, columns))
+    parts = (line[0] * x + (line[1] * y + line[2])[:, None] for line in matrix)
+    return torch.stack(list(parts), -1)[None]
 
 
 class BiasFieldTransform(ImageOnlyTransform):  # type: ignore[misc] # untyped base
@@ -163,9 +170,15 @@ class BrainEdgeTransform(SliceTransform):
     def change(self, image: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Outside means exactly 0 and connected to the border in effect: dark fluid inside is not widened."""
         width = int(_draw.randint(1, self.pixels + 1))
-        solid = functional.max_pool2d((image[:1] > 0).float()[None], 7, 1, 3)  # close dark fluid first
-        solid = -functional.max_pool2d(-solid, 7 + 2 * width, 1, 3 + width)
-        return image * solid[0], (labels * (solid[0] > 0)).to(labels.dtype)
+        solid = _widened((image[:1] > 0).float(), 3)  # close dark fluid first
+        solid = 1 - _widened(1 - solid, 3 + width)
+        return image * solid, (labels * (solid > 0)).to(labels.dtype)
+
+
+def _widened(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+    """A mask (channel, row, column) of 0 and 1, grown by a square: along rows, then along columns."""
+    across = functional.max_pool2d(mask, (2 * pixels + 1, 1), 1, (pixels, 0))
+    return functional.max_pool2d(across, (1, 2 * pixels + 1), 1, (0, pixels))
 
 
 class StripTransform(SliceTransform):

@@ -7,7 +7,10 @@ A case is a folder with `FLAIR.nii.gz` and, on the same grid, `lesion_mask.nii.g
 from __future__ import annotations
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,7 +194,9 @@ def _dark_and_deep(flair: Any, brain: Any) -> Any:
     return _itk.BinaryMorphologicalOpening(image, [1, 1, 0])
 
 
-def synthetic_cases(masks: Mapping[str, Path], count: int, seed: int, folder: Path) -> tuple[Case, ...]:
+def synthetic_cases(
+    masks: Mapping[str, Path], count: int, seed: int, folder: Path, processes: int = 1
+) -> tuple[Case, ...]:
     """`count` synthetic scans below `folder`, made where they do not exist yet.
 
     Args:
@@ -199,29 +204,38 @@ def synthetic_cases(masks: Mapping[str, Path], count: int, seed: int, folder: Pa
         count: number of scans.
         seed: seed of the first; each scan has the next one.
         folder: where they are kept.
+        processes: that make them.
 
     Raises:
         ConfigurationError: no lesion mask, or nilearn is not installed.
     """
-    from msnode.train.synthetic import synthesise  # noqa: PLC0415 - only training with synthetic scans needs it
-
     if count and not masks:
         raise ConfigurationError("synthetic scans need lesion masks in MNI space; none was found")
-    cases = []
-    volumes: list[Volume] = []
-    for number in range(count):
-        case = Case(
-            f"synthetic{number:03d}",
-            f"synthetic{number:03d}",
-            folder / f"synthetic{number:03d}",
-            synthetic=True,
-        )
-        if not (case.folder / BRAIN).exists():
-            volumes = volumes or [read_nifti(path) for path in masks.values()]
-            case.folder.mkdir(parents=True, exist_ok=True)
-            scan = synthesise(volumes, seed + number)
-            write_nifti(scan.flair, case.image)
-            write_nifti(scan.lesions, case.folder / LESIONS)
-            write_nifti(scan.brain, case.folder / BRAIN)  # last: its presence says that the case is complete
-        cases.append(case)
-    return tuple(cases)
+    names = [f"synthetic{number:03d}" for number in range(count)]
+    cases = tuple(Case(name, name, folder / name, synthetic=True) for name in names)
+    missing = [(one, seed + n) for n, one in enumerate(cases) if not (one.folder / BRAIN).exists()]
+    make = partial(_make, tuple(masks.values()))
+    if processes == 1 or len(missing) < 2:  # noqa: PLR2004 - one alone needs no company
+        for one in missing:
+            make(one)
+    else:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(make, missing))
+    return cases
+
+
+def _make(masks: tuple[Path, ...], wanted: tuple[Case, int]) -> None:
+    """One synthetic scan, of a case and a seed."""
+    from msnode.train.synthetic import synthesise  # noqa: PLC0415 - only training with synthetic scans needs it
+
+    case, seed = wanted
+    case.folder.mkdir(parents=True, exist_ok=True)
+    scan = synthesise(_volumes(masks), seed)
+    write_nifti(scan.flair, case.image)
+    write_nifti(scan.lesions, case.folder / LESIONS)
+    write_nifti(scan.brain, case.folder / BRAIN)  # last: its presence says that the case is complete
+
+
+@cache
+def _volumes(paths: tuple[Path, ...]) -> tuple[Volume, ...]:
+    return tuple(read_nifti(path) for path in paths)

@@ -131,7 +131,7 @@ def _write_weights(source: Path, target: Path) -> None:
     trained = torch.load(source, map_location="cpu", weights_only=False)
     tensors: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
-    for name, value in trained["network_weights"].items():
+    for name, value in trained["averaged_weights"].items():
         if value.data_ptr() in seen:
             continue
         seen.add(value.data_ptr())

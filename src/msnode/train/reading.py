@@ -10,6 +10,7 @@ import numpy as np
 from msnode.domain.imaging import Volume
 from msnode.errors import ConfigurationError
 from msnode.evaluate.cases import CaseResult
+from msnode.measure.lesions import find_lesions
 from msnode.preprocess import recipes
 from msnode.reading.networks import open_networks
 from msnode.reading.segment_volume import LesionRules, segment_volume
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from msnode.domain.findings import LesionMap
     from msnode.domain.imaging import Prepared
     from msnode.reading.networks import BundleNetworks
     from msnode.segment.bundle import Bundle
@@ -58,10 +60,11 @@ class CaseReader:
         """One case; `folds` None means all of them."""
         image = read_nifti(case.image)
         segmented = segment_volume(image, self.networks(folds), self._rules)
-        truth = None
+        truth = ceiling = None
         if case.mask is not None:
             mask = read_nifti(case.mask)
             truth = Volume((mask.data > 0).astype(np.uint8), image.grid)
+            ceiling = self._ceiling(truth, segmented.prepared)
         result = CaseResult(
             case=case.name,
             patient=case.patient,
@@ -71,8 +74,18 @@ class CaseReader:
             lesions=segmented.lesion_map,
             probability=segmented.probability,
             held_out=held_out,
+            ceiling=ceiling,
         )
         return result, segmented.prepared
+
+    def _ceiling(self, truth: Volume, prepared: Prepared) -> LesionMap:
+        """What would be found if the network gave the expert's mask."""
+        perfect = recipes.get(self._rules.recipe).apply_to_mask(truth, prepared).data.astype(np.float32)
+        return find_lesions(
+            recipes.restore(perfect, prepared),
+            threshold=self._rules.threshold,
+            min_volume_mm3=self._rules.min_volume_mm3,
+        )
 
 
 def predict_cases(

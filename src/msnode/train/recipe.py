@@ -75,6 +75,10 @@ class TrainingTable(_Table):
         pretraining_epochs: epochs on synthetic scans alone, once, before the folds; 0 for none.
         epochs: epochs of each fold.
         optimiser: "sgd" (Nesterov momentum 0.99, as nnU-Net) or "adamw", which needs fewer iterations.
+        oversample_lesion: share of the slices of a batch that show a lesion for certain.
+        even_slices: of a case's slices with lesions, draw these evenly; else by their lesion area.
+        averaging: decay of the exponential moving average of the weights over the iterations, which is what
+            validates and what a bundle gets; 0 takes the weights as they are.
     """
 
     pretraining_epochs: Annotated[int, Field(ge=0)] = 0
@@ -86,6 +90,8 @@ class TrainingTable(_Table):
     initial_rate: float
     weight_decay: float
     oversample_lesion: Share
+    even_slices: bool = False
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: int
 
 

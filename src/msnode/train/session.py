@@ -8,18 +8,21 @@ import os
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msnode
-from msnode.errors import ConfigurationError
+from msnode.errors import ConfigurationError, ProcessDied
 from msnode.preprocess import recipes
 from msnode.reading.networks import open_brain
 from msnode.segment.predict import Predictor
+from msnode.segment.runtime import choose_device
 from msnode.train import cases as sources
 from msnode.train import dataset
+from msnode.train.progress import PlanFile, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,29 +33,8 @@ if TYPE_CHECKING:
     from msnode.train.recipe import TrainingRecipe
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands; the numbers are None outside training itself.
-
-    Attributes:
-        stage: "preparing", "planning", "training", "promoting" or "evaluating".
-        detail: what is being worked on.
-        fold: the fold that is trained; the number of folds stands for the pretraining.
-        epoch: epochs done.
-        epochs: epochs in all.
-        loss: training loss of the last epoch.
-        pseudo_dice: Dice over the validation batches of the last epoch (not of whole scans).
-        seconds_left: by the pace of the epochs of this run.
-    """
-
-    stage: str
-    detail: str = ""
-    fold: int | None = None
-    epoch: int | None = None
-    epochs: int | None = None
-    loss: float | None = None
-    pseudo_dice: float | None = None
-    seconds_left: float | None = None
+_ATTEMPTS = 3
+"""How often folds are begun whose processes were killed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +50,7 @@ class Plan:
         brain: folder of the bundle that strips the skull; None where the recipe does not.
         processes: folds trained side by side, the cores shared among them.
         gpus: GPUs that train one fold together.
+        device: "auto", "cpu" or "cuda".
         command: what the operator typed, recorded beside the figures.
     """
 
@@ -79,6 +62,7 @@ class Plan:
     brain: Path | None
     processes: int
     gpus: int
+    device: str
     command: str
 
 
@@ -105,8 +89,10 @@ def train_bundle(plan: Plan, report: Callable[[Progress], None]) -> Path:
         The bundle's folder.
 
     Raises:
-        ConfigurationError: the data do not fit the recipe, a fold does not exist, there is no brain bundle
-            for a recipe that strips the skull, or the work folder belongs to a training with another recipe.
+        ConfigurationError: the data do not fit the recipe, a fold or the device does not exist, there is no
+            brain bundle for a recipe that strips the skull, or the work folder belongs to a training with
+            another recipe.
+        ProcessDied: processes that trained folds were killed again and again.
         RecipeMismatch: the preprocessing recipe is unknown.
     """
     recipe = plan.recipe
@@ -118,14 +104,16 @@ def train_bundle(plan: Plan, report: Callable[[Progress], None]) -> Path:
     wrong = [fold for fold in plan.folds if not 0 <= fold < recipe.dataset.folds]
     if wrong:
         raise ConfigurationError(f"fold {wrong[0]} does not exist; there are {recipe.dataset.folds}, from 0")
+    plan = replace(plan, device=choose_device(plan.device))
     prepare_environment(plan.work)
+    report = _noted(plan, report)
     with (
         (plan.work / "nnunet.log").open("a", encoding="utf-8") as log,
         redirect_stdout(log),
         redirect_stderr(log),
     ):
         report(Progress("preparing", "cases"))
-        material = collect(recipe, plan.data, plan.work)
+        material = collect(recipe, plan.data, plan.work, plan.processes)
         _prepare(plan, material, report)
         checkpoints = _train(plan, report)
         report(Progress("promoting"))
@@ -143,7 +131,22 @@ def train_bundle(plan: Plan, report: Callable[[Progress], None]) -> Path:
 
     held_out = [case for fold in plan.folds for case in material.held_out(fold)]
     validate(bundle, recipe, held_out, plan.command, lambda name: report(Progress("evaluating", name)))
+    report(Progress("done"))
     return bundle
+
+
+def _noted(plan: Plan, report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """`report`, after the plan file."""
+    table, pretraining = plan.recipe.training, plan.recipe.dataset.folds
+    epochs = {pretraining: table.pretraining_epochs} if table.pretraining_epochs else {}
+    epochs |= dict.fromkeys(plan.folds, table.epochs)
+    file = PlanFile(plan.work, plan.command, epochs, pretraining=pretraining, processes=plan.processes)
+
+    def note(progress: Progress) -> None:
+        file.note(progress)
+        report(progress)
+
+    return note
 
 
 def prepare_environment(work: Path) -> None:
@@ -155,8 +158,8 @@ def prepare_environment(work: Path) -> None:
     os.environ["nnUNet_def_n_proc"] = "1"  # noqa: SIM112 - nnU-Net's spelling
 
 
-def collect(recipe: TrainingRecipe, data: Path, work: Path) -> Material:
-    """Every case that the recipe trains on, and the folds.
+def collect(recipe: TrainingRecipe, data: Path, work: Path, processes: int = 1) -> Material:
+    """Every case that the recipe trains on, and the folds; `processes` make what synthetic scans are missing.
 
     Raises:
         ConfigurationError: see `cases.find_cases`, `dataset.choose_folds`.
@@ -171,6 +174,7 @@ def collect(recipe: TrainingRecipe, data: Path, work: Path) -> Material:
         synthetic.scans,
         synthetic.seed,
         work / "synthetic",
+        processes,
     )
     more, test = (
         sources.longitudinal_brains(data / table.longitudinal, work / "longitudinal", names)
@@ -276,6 +280,19 @@ def _train(plan: Plan, report: Callable[[Progress], None]) -> dict[int, Path]:
         checkpoints[pretraining] = train_fold(plan, pretraining, report)
     if plan.processes == 1:
         return checkpoints | {fold: train_fold(plan, fold, report) for fold in plan.folds}
+    for _ in range(_ATTEMPTS):
+        try:
+            return checkpoints | _side_by_side(plan, report)
+        except BrokenProcessPool:  # a process was killed; what it had done lies in its checkpoint
+            report(Progress("training", "a process was killed: its fold goes on from its last epoch"))
+    raise ProcessDied(
+        f"processes that train were killed {_ATTEMPTS} times; with less memory, start fewer side by side: "
+        "the same command goes on from the last epochs"
+    )
+
+
+def _side_by_side(plan: Plan, report: Callable[[Progress], None]) -> dict[int, Path]:
+    """Every fold in a process of its own, `plan.processes` at once; fold → checkpoint."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         queue = manager.Queue()
@@ -284,7 +301,7 @@ def _train(plan: Plan, report: Callable[[Progress], None]) -> dict[int, Path]:
         try:
             with ProcessPoolExecutor(plan.processes, context) as pool:
                 jobs = {fold: pool.submit(_train_apart, plan, fold, queue) for fold in plan.folds}
-                return checkpoints | {fold: job.result() for fold, job in jobs.items()}
+                return {fold: job.result() for fold, job in jobs.items()}
         finally:
             queue.put(None)
             told.join()
@@ -296,7 +313,8 @@ def _pass_on(queue: Any, report: Callable[[Progress], None]) -> None:
 
 
 def _train_apart(plan: Plan, fold: int, queue: Any) -> Path:
-    """One fold in a process of its own, with its share of the cores."""
+    """One fold in a process of its own, with its share of the cores; it ends with its parent."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_environment(plan.work)
     import torch  # noqa: PLC0415 - after the environment is set
 
@@ -307,6 +325,16 @@ def _train_apart(plan: Plan, fold: int, queue: Any) -> Path:
         redirect_stderr(log),
     ):
         return train_fold(plan, fold, queue.put)
+
+
+def _end_with_parent() -> None:
+    """A fold whose parent was killed would go on, beside the one that the next command begins."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        for augmenting in multiprocessing.active_children():
+            augmenting.kill()
+        os._exit(1)
 
 
 def train_fold(plan: Plan, fold: int, report: Callable[[Progress], None]) -> Path:
@@ -327,5 +355,9 @@ def train_fold(plan: Plan, fold: int, report: Callable[[Progress], None]) -> Pat
         )
         report(replace(done, seconds_left=each * (current.num_epochs - current.current_epoch)))
 
-    checkpoint: Path = _import_trainer().run(plan.recipe, plan.work, fold, epoch_done, plan.gpus)
+    # processes that augment, beside the one that keeps the GPU busy; on the CPU it augments itself
+    workers = max(1, (os.cpu_count() or 1) // plan.processes - 1) if plan.device == "cuda" else 0
+    checkpoint: Path = _import_trainer().run(
+        plan.recipe, plan.work, fold, epoch_done, device=plan.device, gpus=plan.gpus, workers=workers
+    )
     return checkpoint

@@ -21,12 +21,14 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.multiprocessing import spawn  # type: ignore[attr-defined]
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from msnode.train import augment
+from msnode.train import augment, cpu_layers
 from msnode.train.dataset import DATASET_NAME
+from msnode.train.sampling import Cases, balanced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from msnode.train.recipe import TrainingRecipe
@@ -44,6 +46,7 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
     """
 
     network: torch.nn.Module
+    _average: AveragedModel | None
     recipe: TrainingRecipe
     report: Callable[[RecipeTrainer], None]
 
@@ -64,17 +67,33 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         return False  # compiling costs minutes, more than a short training gains
 
     def initialize(self) -> None:
-        """Channels-last weights: the layout that oneDNN and cuDNN convolve fastest."""
+        """Channels-last weights, the layout that oneDNN and cuDNN convolve fastest, and their average."""
         super().initialize()
         self.network = self.network.to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            cpu_layers.replace_layers(self.network)
+        decay = self.recipe.training.averaging
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(self.bare_network, multi_avg_fn=average) if decay else None
+
+    @property
+    def averaged(self) -> torch.nn.Module:
+        """The network with averaged weights; the network itself where the recipe averages none."""
+        return self._average.module if self._average is not None else self.bare_network
+
+    @property
+    def bare_network(self) -> torch.nn.Module:
+        """The network, without what trains it on several GPUs."""
+        return self.network.module if self.is_ddp else self.network  # type: ignore[return-value] # it wraps one
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """nnU-Net's SGD, or AdamW; the rate falls polynomially either way."""
+        settings: dict[str, Any] = {"lr": self.initial_lr, "weight_decay": self.weight_decay, "fused": True}
+        optimiser: torch.optim.Optimizer
         if self.recipe.training.optimiser == "sgd":
-            return super().configure_optimizers()  # type: ignore[no-any-return]
-        optimiser = torch.optim.AdamW(
-            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
-        )
+            optimiser = torch.optim.SGD(self.network.parameters(), momentum=0.99, nesterov=True, **settings)
+        else:
+            optimiser = torch.optim.AdamW(self.network.parameters(), **settings)
         return optimiser, PolyLRScheduler(optimiser, self.initial_lr, self.num_epochs)
 
     def start_from(self, checkpoint: Path) -> None:
@@ -83,8 +102,7 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
             self.initialize()
         # our own file, from the pretraining just done
         trained = torch.load(checkpoint, map_location=self.device, weights_only=False)
-        network = self.network.module if self.is_ddp else self.network
-        network.load_state_dict(trained["network_weights"])  # type: ignore[union-attr]
+        self.bare_network.load_state_dict(trained["averaged_weights"])
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's name
         """The patch is read as large as the network sees it: `augment` brings zeros in, as padding does."""
@@ -98,21 +116,23 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """nnU-Net draws cases evenly: real ones are named several times, for the recipe's share."""
         train, val = super().get_tr_and_val_datasets()
-        train.identifiers = balanced(train.identifiers, self.recipe.synthetic.share)
-        return train, val
+        names = balanced(train.identifiers, self.recipe.synthetic.share)
+        return Cases(train, names, even_slices=self.recipe.training.even_slices), val
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One step of SGD: network in bfloat16, loss in float32, gradients clipped at 12 as nnU-Net does."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss, _ = self._forward(batch)
+        loss, _ = self._forward(self.network, batch)
         loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
         self.optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.bare_network)
         return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Loss, and hard counts of each foreground class over the batch."""
-        loss, output = self._forward(batch)
+        """Loss of the averaged weights, and their hard counts of each foreground class over the batch."""
+        loss, output = self._forward(self.averaged, batch)
         predicted, truth = output.argmax(1), batch["target"][0].to(self.device)[:, 0]
         counts: dict[str, list[float]] = {"tp_hard": [], "fp_hard": [], "fn_hard": []}
         for label in self.label_manager.foreground_labels:
@@ -123,11 +143,11 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         sums = {key: np.array(values) for key, values in counts.items()}
         return {"loss": loss.detach().cpu().numpy(), **sums}
 
-    def _forward(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, network: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         data = batch["data"].to(self.device, memory_format=torch.channels_last)
         target = [t.to(self.device) for t in batch["target"]]
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            outputs = self.network(data)
+            outputs = network(data)
         outputs = [output.float() for output in outputs]
         return self.loss(outputs, target), outputs[0]
 
@@ -138,20 +158,24 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
             self.report(self)
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write aside, add the generators' states, rename: a kill leaves the epoch before."""
+        """Write aside, add averages and random states, rename: a kill leaves the epoch before."""
         aside = f"{filename}.incomplete"
         super().save_checkpoint(aside)
         if self.local_rank != 0:
             return
         content = torch.load(aside, map_location="cpu", weights_only=False)  # our own, written a line above
+        content["averaged_weights"] = self.averaged.state_dict()
         content["random"] = (torch.get_rng_state(), np.random.get_state())  # noqa: NPY002 - batchgenerators' own
         torch.save(content, aside)
         os.replace(aside, filename)  # noqa: PTH105 - nnU-Net passes names
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Continue where the checkpoint was written, random numbers included."""
+        """Continue where the checkpoint was written, averaged weights and random numbers included."""
         super().load_checkpoint(filename_or_checkpoint)
         content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)  # our own file
+        if self._average is not None:
+            self._average.module.load_state_dict(content["averaged_weights"])
+            self._average.n_averaged += 1  # whatever their number: only the first replaces the average
         self._random = content["random"]
 
     def on_train_start(self) -> None:
@@ -160,18 +184,6 @@ class RecipeTrainer(nnUNetTrainer):  # type: ignore[misc] # untyped base
         if (states := getattr(self, "_random", None)) is not None:
             torch.set_rng_state(states[0])
             np.random.set_state(states[1])  # noqa: NPY002 - batchgenerators' own
-
-
-def balanced(identifiers: Sequence[str], synthetic_share: float) -> list[str]:
-    """Names of cases, real ones as often as it takes for the wanted share of synthetic draws."""
-    real = [name for name in identifiers if not name.startswith("synthetic")]
-    synthetic = [name for name in identifiers if name.startswith("synthetic")]
-    if not real or not synthetic:
-        return list(identifiers)
-    if synthetic_share == 0:
-        return real
-    times = (1 - synthetic_share) / synthetic_share * len(synthetic) / len(real)
-    return real * max(1, round(times)) + synthetic
 
 
 def plan(recipe: TrainingRecipe, work: Path) -> None:
@@ -205,7 +217,14 @@ def _compact(planned: dict[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def run(
-    recipe: TrainingRecipe, work: Path, fold: int, report: Callable[[RecipeTrainer], None], gpus: int = 1
+    recipe: TrainingRecipe,
+    work: Path,
+    fold: int,
+    report: Callable[[RecipeTrainer], None],
+    *,
+    device: str,
+    gpus: int,
+    workers: int,
 ) -> Path:
     """Train one fold, from the latest checkpoint where there is one.
 
@@ -214,6 +233,8 @@ def run(
         work: the training's folder.
         fold: which fold.
         report: told of every epoch (on one GPU or the CPU).
+        device: "cpu" or "cuda".
+        workers: processes that augment; 0 augments in this one.
         gpus: number of GPUs; more than one train together by nnU-Net's distributed data parallel.
 
     Returns:
@@ -223,10 +244,11 @@ def run(
     final = folder / f"fold_{fold}" / "checkpoint_final.pth"
     if final.exists():
         return final
+    os.environ["nnUNet_n_proc_DA"] = str(workers)  # noqa: SIM112 - its spelling
     if gpus > 1:
         spawn(_run_rank, (gpus, recipe, work, folder, fold), nprocs=gpus)  # type: ignore[no-untyped-call]
     else:
-        _run(recipe, work, folder, fold, report)
+        _run(recipe, work, folder, fold, report, device)
     return final
 
 
@@ -246,15 +268,18 @@ def _run_rank(  # noqa: PLR0917 - torch passes them by position
     os.environ.setdefault("MASTER_PORT", "29501")
     torch.distributed.init_process_group("nccl", rank=rank, world_size=gpus)
     torch.cuda.set_device(rank)
-    _run(recipe, work, folder, fold, lambda _: None)
+    _run(recipe, work, folder, fold, lambda _: None, "cuda")
     torch.distributed.destroy_process_group()
 
 
-def _run(
-    recipe: TrainingRecipe, work: Path, folder: Path, fold: int, report: Callable[[RecipeTrainer], None]
+def _run(  # noqa: PLR0917 - each is needed, none has a default
+    recipe: TrainingRecipe,
+    work: Path,
+    folder: Path,
+    fold: int,
+    report: Callable[[RecipeTrainer], None],
+    device: str,
 ) -> None:
-    cuda = torch.cuda.is_available()
-    os.environ["nnUNet_n_proc_DA"] = "8" if cuda else "0"  # noqa: SIM112 - its spelling; 0 augments in this process
     torch.manual_seed(recipe.training.seed + fold)
     np.random.seed(recipe.training.seed + fold)  # noqa: NPY002 - the generator that batchgenerators uses
     preprocessed = work / "nnUNet_preprocessed" / DATASET_NAME
@@ -263,8 +288,7 @@ def _run(
     latest = folder / f"fold_{fold}" / "checkpoint_latest.pth"
     plans["continue_training"] = latest.exists()
     dataset_json = load_json(str(preprocessed / "dataset.json"))
-    device = torch.device("cuda" if cuda else "cpu")
-    trainer = RecipeTrainer(plans, _CONFIGURATION, fold, dataset_json, device)
+    trainer = RecipeTrainer(plans, _CONFIGURATION, fold, dataset_json, torch.device(device))
     pretraining = fold == recipe.dataset.folds
     trainer.configure(recipe, report, pretraining=pretraining)
     if latest.exists():

@@ -75,9 +75,7 @@ def validate(
         prepared.append(seen)
         if result.truth is None:
             continue
-        scores[case.name] = metrics.score(
-            result.truth, result.lesions, min_volume_mm3=reader.bundle.manifest.min_volume_mm3
-        )
+        scores[case.name] = metrics.score(result.truth, result.lesions)
         # mirror images are the only members of a held-out reading that differ: they show the spread
         found = mirrored.read(case, folds, held_out=True)[0].lesions
         touched = set(np.unique(found.labels[result.truth.data > 0]).tolist())

@@ -9,5 +9,5 @@ from unit.evaluate.scans import SPOTS, about, result, six
 @pytest.fixture(scope="session")
 def evaluation():
     loss = {"fold_0": {"train": [1.0, 0.5, 0.2], "validation": [1.1, 0.7, 0.5]}}
-    scans = [*six(), result(6, truth=None, found=SPOTS[:2], fold=None)]
+    scans = [*six(ceiling=SPOTS[1:]), result(6, truth=None, found=SPOTS[:2], fold=None)]
     return evaluate_cases(scans, about(loss=loss))

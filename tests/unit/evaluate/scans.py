@@ -23,8 +23,18 @@ def mask(boxes):
     return Volume(data, GRID)
 
 
-def result(number, *, truth=SPOTS, found=SPOTS, patient=None, held_out=True, confidence=0.8, fold="fold_0"):
-    """A scan; `truth` None is a scan without an expert's mask."""
+def result(
+    number,
+    *,
+    truth=SPOTS,
+    found=SPOTS,
+    patient=None,
+    held_out=True,
+    confidence=0.8,
+    fold="fold_0",
+    ceiling=None,
+):
+    """A scan; `truth` None is a scan without an expert's mask; `ceiling`, what could be found at best."""
     data = np.zeros(SHAPE, dtype=np.float32)
     data[:, 4:-4, 4:-4] = 100 + number
     for box in (*(truth or ()), *found):
@@ -41,6 +51,7 @@ def result(number, *, truth=SPOTS, found=SPOTS, patient=None, held_out=True, con
         lesions=LesionMap(lesions.labels, GRID, known),
         probability=probability,
         held_out=held_out,
+        ceiling=None if ceiling is None else find_lesions(mask(ceiling), threshold=1, min_volume_mm3=0),
     )
 
 

@@ -48,6 +48,21 @@ def test_confidences_are_compared_with_any_overlap():
     assert evaluate_cases([result(0, confidence=None)], about()).calibration is None
 
 
+def test_ceilings_are_given_apart_for_thin_slices_and_for_thick_ones(evaluation):
+    (thick,) = evaluation.ceilings
+    assert (thick.thick, thick.scans) == (True, 6)
+    assert (thick.dice.value, thick.lesion_f1.value) == pytest.approx((12 / 13, 12 / 13))
+    thin = Grid(GRID.shape, GRID.affine @ np.diag([1, 1, 1 / 6, 1]))
+    scan = result(0, ceiling=SPOTS)
+    fine = {name: Volume(getattr(scan, name).data, thin) for name in ("image", "truth", "probability")}
+    maps = {name: replace(getattr(scan, name), grid=thin) for name in ("lesions", "ceiling")}
+    both = evaluate_cases([replace(scan, **fine, **maps), result(1, ceiling=SPOTS[:6])], about()).ceilings
+    assert [(one.thick, one.scans, round(one.dice.value, 3)) for one in both] == [
+        (False, 1, 1.0),
+        (True, 1, 0.923),
+    ]
+
+
 def test_scans_without_a_mask_are_listed_but_not_scored(evaluation):
     assert [case.case for case in evaluation.cases if case.scores is None] == ["case06"]
     only = evaluate_cases([result(0, truth=None)], about())
@@ -79,7 +94,7 @@ def test_json_says_everything_and_gives_the_same_bytes(evaluation):
     )
     assert document["cases"]["case06"]["scores"] is None
     assert document["slice_level"]["readings"].keys() == {"usual", "paper", "paper_any_voxel"}
-    scans = [*six(), result(6, truth=None, found=SPOTS[:2], fold=None)]
+    scans = [*six(ceiling=SPOTS[1:]), result(6, truth=None, found=SPOTS[:2], fold=None)]
     again = evaluate_cases(scans[::-1], evaluation.about)
     assert json.dumps(again.to_json()) == json.dumps(evaluation.to_json())
 

@@ -29,7 +29,7 @@ C = np.s_[2, 0:2, 10:12]
 
 
 def test_a_perfect_prediction():
-    scores = metrics.score(mask(A, B), lesions(mask(A, B)), min_volume_mm3=0)
+    scores = metrics.score(mask(A, B), lesions(mask(A, B)))
     assert (scores.dice, scores.ppv, scores.sensitivity, scores.iou) == (1, 1, 1, 1)
     assert (scores.lesion_sensitivity, scores.lesion_ppv, scores.lesion_f1) == (1, 1, 1)
     assert scores.truth_ml == pytest.approx(8 * 5 / 1000)
@@ -37,7 +37,7 @@ def test_a_perfect_prediction():
 
 def test_one_found_in_half_one_missed_one_invented():
     half = np.s_[0, 0:1, 0:2]
-    scores = metrics.score(mask(A, B), lesions(mask(half, C)), min_volume_mm3=0)
+    scores = metrics.score(mask(A, B), lesions(mask(half, C)))
     assert scores.dice == pytest.approx(2 * 2 / (8 + 6))
     assert scores.ppv == pytest.approx(2 / 6)
     assert scores.sensitivity == pytest.approx(2 / 8)
@@ -47,28 +47,29 @@ def test_one_found_in_half_one_missed_one_invented():
     assert scores.predicted_ml == pytest.approx(6 * 5 / 1000)
 
 
-def test_small_expert_lesions_do_not_count_but_their_voxels_do():
-    dot = np.s_[1, 5, 5]
-    scores = metrics.score(mask(A, dot), lesions(mask(A)), min_volume_mm3=10)
-    assert scores.truth_count == 1
-    assert scores.lesion_sensitivity == 1
+def test_every_lesion_of_the_expert_counts_and_the_large_ones_once_more():
+    dot = np.s_[1, 5, 5]  # 5 mm3, A has 20
+    scores = metrics.score(mask(A, dot), lesions(mask(A), min_volume_mm3=10))
+    assert scores.truth_count == 2
+    assert (scores.lesion_sensitivity, scores.lesion_f1) == pytest.approx((1 / 2, 2 / 3))
+    assert (scores.large_sensitivity, scores.large_f1) == (1, 1)
     assert scores.sensitivity == pytest.approx(4 / 5)
 
 
 def test_ratios_without_a_denominator_are_none():
-    both_empty = metrics.score(mask(), lesions(mask()), min_volume_mm3=0)
+    both_empty = metrics.score(mask(), lesions(mask()))
     assert both_empty.dice is None
     assert both_empty.lesion_f1 is None
-    nothing_found = metrics.score(mask(A), lesions(mask()), min_volume_mm3=0)
+    nothing_found = metrics.score(mask(A), lesions(mask()))
     assert (nothing_found.dice, nothing_found.ppv, nothing_found.lesion_ppv) == (0, None, None)
     assert nothing_found.lesion_f1 == 0
-    nothing_right = metrics.score(mask(A), lesions(mask(B)), min_volume_mm3=0)
+    nothing_right = metrics.score(mask(A), lesions(mask(B)))
     assert nothing_right.lesion_f1 == 0
 
 
 def test_the_mean_leaves_out_what_is_undefined():
-    first = metrics.score(mask(A), lesions(mask(A)), min_volume_mm3=0)
-    second = metrics.score(mask(A), lesions(mask()), min_volume_mm3=0)
+    first = metrics.score(mask(A), lesions(mask(A)))
+    second = metrics.score(mask(A), lesions(mask()))
     mean = metrics.mean([first, second])
     assert mean["dice"] == 0.5
     assert mean["ppv"] == 1
@@ -78,7 +79,7 @@ def test_the_mean_leaves_out_what_is_undefined():
 def test_different_grids_are_not_compared():
     shifted = Grid(GRID.shape, GRID.affine + np.array([[0, 0, 0, 2.0], *np.zeros((3, 4))]))
     with pytest.raises(ValueError, match="different grids"):
-        metrics.score(Volume(mask(A).data.copy(), shifted), lesions(mask(A)), min_volume_mm3=0)
+        metrics.score(Volume(mask(A).data.copy(), shifted), lesions(mask(A)))
 
 
 def random_scan(seed, shape=(6, 20, 24)):
@@ -92,7 +93,7 @@ def random_scan(seed, shape=(6, 20, 24)):
 @pytest.mark.parametrize("seed", range(3))
 def test_voxel_figures_agree_with_scikit_learn_and_simpleitk(seed):
     truth, predicted = random_scan(seed)
-    scores = metrics.score(truth, lesions(predicted), min_volume_mm3=0)
+    scores = metrics.score(truth, lesions(predicted))
     a, b = truth.data.ravel(), (predicted.data > 0).ravel().astype(np.uint8)
     assert scores.dice == pytest.approx(sklearn.f1_score(a, b))
     assert scores.iou == pytest.approx(sklearn.jaccard_score(a, b))
@@ -111,22 +112,23 @@ def test_voxel_figures_agree_with_scikit_learn_and_simpleitk(seed):
 def test_lesion_figures_by_ten_percent_overlap():
     long = np.s_[0, 0, 0:11]  # 11 voxels, one of them predicted: 9 %
     touch = np.s_[0, 0, 10]
-    scores = metrics.score(mask(long, B), lesions(mask(touch, B)), min_volume_mm3=0)
+    scores = metrics.score(mask(long, B), lesions(mask(touch, B)))
     assert (scores.lesion_sensitivity, scores.lesion10_sensitivity) == (1, 0.5)
     assert (scores.lesion_ppv, scores.lesion10_ppv) == (1, 1)
     assert scores.lesion10_f1 == pytest.approx(2 / 3)
     assert scores.false_positives == 0
 
 
-def test_a_prediction_on_a_lesion_too_small_to_count_is_not_false():
+def test_a_prediction_on_a_small_lesion_is_not_false():
     dot = np.s_[1, 5, 5]
-    scores = metrics.score(mask(dot), lesions(mask(dot)), min_volume_mm3=10)
-    assert (scores.truth_count, scores.false_positives, scores.lesion_ppv) == (0, 0, 1)
+    scores = metrics.score(mask(dot), lesions(mask(dot)))
+    assert (scores.truth_count, scores.false_positives, scores.lesion_ppv) == (1, 0, 1)
+    assert (scores.large_sensitivity, scores.large_f1) == (None, None)
 
 
 def test_one_empty_side_is_the_worst_and_two_are_not_defined():
     nothing, invented, silent = (
-        metrics.score(truth, lesions(found), min_volume_mm3=0)
+        metrics.score(truth, lesions(found))
         for truth, found in ((mask(A), mask()), (mask(), mask(A, B)), (mask(), mask()))
     )
     assert (nothing.dice, nothing.iou, nothing.lesion_f1, nothing.lesion10_f1) == (0, 0, 0, 0)
@@ -140,7 +142,7 @@ def test_one_empty_side_is_the_worst_and_two_are_not_defined():
 
 
 def test_the_fate_of_each_lesion_is_kept():
-    scores, match = metrics.score_lesions(mask(A, B), lesions(mask(A, C)), min_volume_mm3=0)
+    scores, match = metrics.score_lesions(mask(A, B), lesions(mask(A, C)))
     assert [one.matched() for one in match.truth] == [True, False]
     assert [one.matched() for one in match.predicted] == [True, False]
     assert scores.false_positives == match.false_positives == 1

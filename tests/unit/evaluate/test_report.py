@@ -54,6 +54,13 @@ def page(out, name="report.html"):
     return Page((out / name).read_text(encoding="utf-8"))
 
 
+def test_the_ceiling_is_shown(written):
+    assert "Ceiling" in page(written).text
+    document = json.loads((written / "report.json").read_text())
+    assert document["ceilings"][0]["scans"] == 6
+    assert document["cases"]["case00"]["ceiling"]["lesion_f1"] == pytest.approx(12 / 13, abs=1e-5)
+
+
 def test_the_page_loads_nothing(written):
     text = (written / "report.html").read_text(encoding="utf-8")
     found = page(written)

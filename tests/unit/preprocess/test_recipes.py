@@ -142,6 +142,8 @@ def test_thick_or_few_slices_are_left_alone():
     few = volume((7, 16, 16), (1.0, 0.9, 0.9))
     assert steps.through_plane(thick, thickness_mm=6.0) is thick
     assert steps.through_plane(few, thickness_mm=6.0) is few
+    assert steps.through_plane(few, thickness_mm=1.0) is few
+    assert steps.through_plane(few, thickness_mm=0.4) is few
 
 
 def test_intensities_fill_the_unit_range_whatever_their_offset_and_scale():
@@ -202,7 +204,7 @@ def ball(volume):
     return Volume(np.select([radius < 8, radius < 30], [2, 1], 0).astype(np.uint8), volume.grid)
 
 
-@pytest.mark.parametrize("name", ["flair2d-brain-v1", "paper-a-v1"])
+@pytest.mark.parametrize("name", ["flair2d-brain-v1", "flair2d-brain-v2", "paper-a-v1"])
 def test_a_recipe_that_strips_needs_to_know_the_brain(name):
     recipe = recipes.get(name)
     source = volume((14, 90, 88), (7.0, 0.9, 0.9))
@@ -226,6 +228,31 @@ def test_the_built_in_recipe_shows_the_brain_alone_and_comes_back_from_its_crop(
         inside = recipes.restore((prepared.brain > 0).astype(np.float32), prepared).data >= 0.5
         truth = ball(source).data > 0
         assert 2 * (inside & truth).sum() / (inside.sum() + truth.sum()) > 0.97
+
+
+def test_the_second_recipe_reads_thin_slices_one_by_one_and_averages_what_was_found_in_them():
+    recipe = recipes.get("flair2d-brain-v2")
+    for directions in (np.eye(3)[:, ::-1], np.eye(3)):  # axial, sagittal
+        source = volume((70, 72, 74), (1.0, 1.0, 1.0), directions)
+        prepared = recipe.apply(source, ball)
+        assert prepared.grid.spacing[0] == 1
+        spot = np.zeros(prepared.grid.shape, dtype=np.float32)
+        spot[35] = 1  # a plane through the middle
+        found = recipes.restore(spot, prepared).data
+        across = int(np.argmax(np.abs(source.grid.affine[2, :3])))  # the axis that runs upwards
+        profile = np.moveaxis(found, across, 0)[:, 36, 36]
+        assert profile.sum() == pytest.approx(1, abs=1e-4)
+        places = np.arange(len(profile))
+        spread = np.sqrt((profile * (places - (profile * places).sum()) ** 2).sum())
+        assert spread == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_second_recipe_reads_thick_slices_as_the_first_does():
+    source = volume((14, 130, 120), (6.0, 0.9, 0.9))
+    first, second = (recipes.get(f"flair2d-brain-v{n}").apply(source, ball) for n in (1, 2))
+    assert_array_equal(first.data, second.data)
+    values = np.random.default_rng(1).random(first.grid.shape, dtype=np.float32)
+    assert_array_equal(recipes.restore(values, first).data, recipes.restore(values, second).data)
 
 
 def test_what_was_cropped_away_comes_back_as_zero():

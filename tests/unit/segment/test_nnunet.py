@@ -33,7 +33,7 @@ def test_an_unknown_architecture_is_refused(copy):
 
 def test_the_weights_are_the_trainers_in_half_precision(tiny_bundle, tiny_checkpoints):
     network = build_network(tiny_bundle, "fold_1", 1, 2)
-    trained = torch.load(tiny_checkpoints["fold_1"], weights_only=True)["network_weights"]
+    trained = torch.load(tiny_checkpoints["fold_1"], weights_only=True)["averaged_weights"]
     loaded = network.state_dict()
     assert loaded.keys() == trained.keys()
     for name, value in trained.items():

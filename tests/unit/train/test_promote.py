@@ -22,7 +22,7 @@ def copy(tiny_checkpoints, tmp_path):
 
 
 def test_each_tensor_is_stored_once_in_half_precision(tiny_bundle, tiny_checkpoints):
-    trained = torch.load(tiny_checkpoints["fold_0"], weights_only=True)["network_weights"]
+    trained = torch.load(tiny_checkpoints["fold_0"], weights_only=True)["averaged_weights"]
     unique = {value.data_ptr() for value in trained.values()}
     assert len(unique) < len(trained) / 2
     with safe_open(tiny_bundle / "fold_0.safetensors", "pt") as file:
@@ -113,7 +113,7 @@ def test_weights_that_do_not_fit_the_plans_are_refused(copy, tiny_recipe, tmp_pa
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
 def test_a_training_that_diverged_is_refused(copy, tiny_recipe, tmp_path, value):
     checkpoint = torch.load(copy["fold_1"], weights_only=True)
-    checkpoint["network_weights"]["decoder.seg_layers.1.weight"][0] = value
+    checkpoint["averaged_weights"]["decoder.seg_layers.1.weight"][0] = value
     torch.save(checkpoint, copy["fold_1"])
     with pytest.raises(ConfigurationError, match=r"fold_1: decoder\.seg_layers\.1\.weight is not finite"):
         promote(copy, tiny_recipe, tmp_path, brain=None, training={})
