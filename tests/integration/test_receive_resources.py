@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from msnode.record.database import Database, upgrade
 from msnode.store import Store
 from support.dicom_files import encoded, flair_series
 from support.disks import small_disk
+from support.peers import free_port, listens, running
 from support.raw_sender import RawSender
 
 MIB = 2**20
@@ -165,6 +167,29 @@ def test_without_a_free_byte_an_association_is_answered_until_there_is_room(
         assert accepted(send(sender, instances[:3])) == {uid for uid, _ in instances[:3]}
         sender.release()
     assert one.recorded(study).keys() == {uid for uid, _ in instances[:3]}
+
+
+def test_a_receiver_that_is_killed_without_a_free_byte_starts_again(disk, tmp_path: Path, instances) -> None:
+    config, port = tmp_path / "msnode.toml", free_port()
+    config.write_text(
+        f'[node]\ndata_dir = "{disk}"\n[receive]\nport = {port}\nmin_free_mb = 0\n'
+        f'[[destinations]]\nname = "out"\ntype = "folder"\npath = "{tmp_path}"\n'
+    )
+    command = [sys.executable, "-m", "msnode", "serve", "--role", "receiver", "--config", str(config)]
+    with running(command, tmp_path / "first.log", ready=lambda: listens(port)) as first:
+        with closing(RawSender(port)) as sender:
+            assert sender.store(*instances[0]) == SUCCESS
+        first.kill()
+        first.wait()
+    ballast = fill(disk, leave=0)
+    with (
+        running(command, tmp_path / "second.log", ready=lambda: listens(port)),
+        closing(RawSender(port)) as sender,
+    ):
+        assert sender.store(*instances[1]) == OUT_OF_RESOURCES
+        ballast.unlink()
+        assert sender.store(*instances[1]) == SUCCESS
+    assert "store_not_tested" in (tmp_path / "second.log").read_text()
 
 
 @pytest.fixture

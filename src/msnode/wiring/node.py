@@ -13,6 +13,7 @@ from msnode import logs
 from msnode.deliver.retry import RetryPolicy
 from msnode.engine.engine import Engine, QueueSlots
 from msnode.engine.tables import create_tables
+from msnode.errors import OutOfResources
 from msnode.record import work
 from msnode.record.arrivals import Arrivals
 from msnode.record.database import Database, upgrade
@@ -70,11 +71,16 @@ def open_store(settings: Settings) -> Store:
 def prepare(settings: Settings) -> None:
     """Folders, database schema and the engine's tables; before any role starts.
 
+    A full data_dir keeps no process from starting: the receiver then answers 0xA700 until there is room.
+
     Raises:
         ConfigurationError: data_dir cannot be used, or does not keep what is written there.
-        OutOfResources: it is full, or the database does not answer.
+        OutOfResources: the database does not answer.
     """
-    open_store(settings).self_test()
+    try:
+        open_store(settings).self_test()
+    except OutOfResources as error:
+        log.warning("store_not_tested", error=error)
     upgrade(settings.database_url)
     create_tables(settings.database_url)
 
