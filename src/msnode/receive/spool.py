@@ -16,7 +16,7 @@ from msnode import crash_points
 from msnode.dicom.header import is_valid_uid
 from msnode.dicom.uids import MR_IMAGE_CLASSES
 from msnode.domain.arrivals import AssociationFacts
-from msnode.errors import NotReadable, OutOfResources
+from msnode.errors import NotReadable, OutOfResources, StoredBytesChanged
 from msnode.receive.command import file_meta
 from msnode.receive.group_commit import GroupCommit
 from msnode.receive.held import Disk
@@ -138,15 +138,27 @@ class Spool:
 
     def _record_again(self, digest: str, facts: AssociationFacts) -> int:
         try:
-            arrival = read_stored_arrival(self._store.blob_path(digest), facts)
+            arrival = read_stored_arrival(self._readable_blob(digest), facts)
             return self.ledger.add_lost(arrival.evolve(digest=digest))
         except OutOfResources:
             raise
-        except Exception:  # see `recover_unrecorded`
-            log.exception("stored_instance_set_aside", digest=digest)
-            # A record that takes nothing at all raises here again, before anything is moved.
-            self.ledger.set_aside(digest, move=lambda: self._store.set_aside(digest))
+        except Exception as error:  # noqa: BLE001 - see `recover_unrecorded`
+            self._set_aside(digest, error)
             return 0
+
+    def _readable_blob(self, digest: str) -> Path:
+        try:
+            return self._store.checked_blob(digest)
+        except OutOfResources as error:  # perhaps of this file alone; if not, it cannot be moved either
+            raise NotReadable("stored file cannot be read") from error
+
+    def _set_aside(self, digest: str, why: Exception) -> None:
+        """Log and audit that a blob is set aside, and do so.
+
+        A record or a store that takes nothing at all raises here again.
+        """
+        log.error("stored_instance_set_aside", digest=digest, exc_info=why)
+        self.ledger.set_aside(digest, move=lambda: self._store.set_aside(digest))
 
     def _receive(self, request: StoreRequest, facts: AssociationFacts) -> None:
         if request.sop_class_uid in self.also_accept:
@@ -203,10 +215,16 @@ class Spool:
             arrival = arrival.evolve(replaces=known)
 
     def _shows_the_same(self, known: str, new: str) -> bool:
-        """Whether new bytes show the same image as known bytes, or retention has removed the known ones."""
+        """Whether new bytes show the same image as known bytes.
+
+        Also where retention has removed the known ones, or they have changed in the store.
+        """
         try:
             return not self._store.has_blob(known) or self._same_image(
-                self._store.blob_path(known), self._store.blob_path(new)
+                self._store.checked_blob(known), self._store.blob_path(new)
             )
+        except StoredBytesChanged as error:
+            self._set_aside(known, error)
+            return True
         except OSError as error:
             raise OutOfResources(f"cannot compare with the known version: {error.strerror}") from error

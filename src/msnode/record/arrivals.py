@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -131,9 +132,7 @@ class Arrivals:
                     return file_batch(tx, _by_common_clock(tx, arrivals), keep_bytes)
             except sa.exc.IntegrityError:
                 continue  # another receiver recorded the same instance under another study meanwhile
-        raise OutOfResources(
-            f"instances were not recorded in {_TRIES} tries: other receivers record the same ones"
-        )
+        raise _outrun()
 
     def refuse(self, arrival: Arrival, known: str, *, drop_bytes: Callable[[], None]) -> None:
         """Audit that an instance was refused, because its pixels differ from those of a known version.
@@ -172,10 +171,12 @@ class Arrivals:
 
         What another receiver has recorded meanwhile stays as it is.
         """
-        with self._database.write() as tx:
-            missing = unrecorded_of(tx, [a.digest for a in arrivals])
-            lost = [a for a in arrivals if a.digest in missing]
-            return len(lost) - len(file_batch(tx, _by_common_clock(tx, lost), lambda _: None))
+        for _ in range(_TRIES):
+            with suppress(sa.exc.IntegrityError), self._database.write() as tx:  # see `add`
+                missing = unrecorded_of(tx, [a.digest for a in arrivals])
+                lost = [a for a in arrivals if a.digest in missing]
+                return len(lost) - len(file_batch(tx, _by_common_clock(tx, lost), lambda _: None))
+        raise _outrun()
 
     def unrecorded(self, digests: Sequence[str]) -> frozenset[str]:
         """Those of at most some hundred digests that no version of any instance has."""
@@ -200,6 +201,12 @@ class Arrivals:
                 .order_by(_I.c.id)
             )
             return tuple(StoredInstance(*row) for row in tx.execute(query))
+
+
+def _outrun() -> OutOfResources:
+    return OutOfResources(
+        f"instances were not recorded in {_TRIES} tries: other receivers record the same ones"
+    )
 
 
 def _by_common_clock(tx: Transaction, arrivals: Iterable[Arrival]) -> list[Arrival]:

@@ -296,3 +296,26 @@ def test_an_error_that_nothing_foresaw_is_logged_and_answered_and_leaves_no_byte
     ledger.add = broken
     assert one.receive(request(image), FACTS).status == 0x0110
     assert list(Store(tmp_path / "store").blobs()) == [ledger.arrivals[0].digest], "a version has these bytes"
+
+
+def test_known_bytes_that_have_changed_are_set_aside_and_refuse_nothing(
+    spool, ledger, image, tmp_path: Path, capsys
+) -> None:
+    one, store = spool(same=False), Store(tmp_path / "store")
+    one.receive(request(image), FACTS)
+    known = ledger.arrivals[0].digest
+    store.blob_path(known).write_bytes(b"changed")
+    image.PatientID = "OTHER"
+    assert one.receive(request(image), FACTS).status == 0x0000
+    assert quarantined(store.root) == (known,)
+    assert "stored_instance_set_aside" in capsys.readouterr().out
+
+
+def test_lost_bytes_that_have_changed_are_not_recorded(spool, ledger, image, tmp_path: Path) -> None:
+    one, store = spool(), Store(tmp_path / "store")
+    one.receive(request(image), FACTS)
+    digest = ledger.arrivals.pop().digest
+    content = store.blob_path(digest).read_bytes()
+    store.blob_path(digest).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert one.recover_unrecorded() == 0
+    assert (quarantined(store.root), ledger.arrivals) == ((digest,), [])
