@@ -102,7 +102,7 @@ def check_saturation(data: NDArray[np.float32]) -> tuple[str, ...]:
     share = _plateau_share(data)
     if share < SAID_FROM:
         return ()
-    said = f"{100 * share:.2g} % of the inner head shares its slice's largest value: intensities are cut off"
+    said = f"{100 * share:.1f} % of the inner head shares its slice's largest value: intensities are cut off"
     if share >= REFUSED_FROM:
         raise NotAVolume(f"saturated pixels: {said}, and with them the contrast of lesions")
     return (f"{said}, and the brightest lesions may be missed",)
@@ -115,11 +115,11 @@ def _plateau_share(data: NDArray[np.float32]) -> float:
     if not head.any():
         return 0.0
     inner = np.ix_(*(_central_half(head, axis) for axis in range(3)))
-    chosen = inner[0].ravel()
-    tops, bottoms = data.max(axis=(1, 2))[chosen], data.min(axis=(1, 2))[chosen]
+    slices = inner[0].ravel()
+    tops, bottoms = data.max(axis=(1, 2))[slices], data.min(axis=(1, 2))[slices]
     shared = np.count_nonzero((data[inner] == tops[:, None, None]) & head[inner], axis=(1, 2))
-    shared[tops == bottoms] = 0  # a slice of one value shows nothing that could be cut off
-    return float(shared[shared >= _LEAST_SHARED].sum() / max(1, np.count_nonzero(head[inner])))
+    plateau = (shared >= _LEAST_SHARED) & (tops > bottoms)  # a flat slice is no image, and not cut off
+    return float(shared[plateau].sum() / max(1, np.count_nonzero(head[inner])))
 
 
 def _central_half(head: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:

@@ -31,6 +31,9 @@ _SAME_STEP = 0.05
 _WIDE_GAP = 1.5
 """Step over Slice Thickness from which a reader should know: gaps of 10 to 30 % are usual."""
 
+_CLOSER = 0.8
+"""Share of step and thickness under which slices that lie between others overlap them."""
+
 _PROMISED_IMAGES = ("ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances")
 
 
@@ -76,7 +79,7 @@ def _step(stack: Stack) -> tuple[str, ...]:
     """Spacing Between Slices is centre to centre; some systems write the gap between slices instead."""
     step = float(np.linalg.norm(stack.step))
     stated = {abs(p.stated_step_mm) for p in stack.planes if p.stated_step_mm}
-    thickness = max((p.thickness_mm for p in stack.planes if p.thickness_mm), default=0.0)
+    thickness = _thickness(stack)
     for spacing in sorted(stated):
         times = round(step / spacing)
         if abs(step - spacing) <= _SAME_STEP * spacing:
@@ -123,10 +126,23 @@ def check_siblings(series: Series, stack: Stack, study: Sequence[Series]) -> Non
             joined = arrange([*stack.planes, *more])
         except NotAVolume:
             continue
+        if _overlap(stack, joined):
+            continue
         raise NotAVolume(
             f"{len(stack.planes)} of {len(joined.planes)} slices of one stack: series"
             f" {other.series_instance_uid} has the others; send them as one series"
         )
+
+
+def _overlap(stack: Stack, joined: Stack) -> bool:
+    """Whether slices between those of the stack would overlap them: then they are another acquisition."""
+    step, thickness = float(np.linalg.norm(joined.step)), _thickness(stack)
+    return step < _CLOSER * float(np.linalg.norm(stack.step)) and step < _CLOSER * thickness
+
+
+def _thickness(stack: Stack) -> float:
+    """The largest Slice Thickness (0018,0050), mm; 0 where none is stated."""
+    return max((p.thickness_mm for p in stack.planes if p.thickness_mm), default=0.0)
 
 
 def _alike(mine: Dataset, other: Series) -> bool:

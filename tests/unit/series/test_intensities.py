@@ -102,5 +102,6 @@ def test_bright_fat_that_is_cut_off_refuses_nothing() -> None:
     assert check_saturation(scalp) == ()
 
 
-def test_an_empty_image_has_no_plateau() -> None:
-    assert check_saturation(np.zeros((4, 8, 8), np.float32)) == ()
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_flat_image_has_no_plateau(value: float) -> None:
+    assert check_saturation(np.full((4, 16, 16), value, np.float32)) == ()

@@ -136,3 +136,10 @@ def test_the_same_stack_again_continues_nothing(tmp_path: Path) -> None:
     one, again = flair_series(tmp_path / "a", **SIZE), flair_series(tmp_path / "b", series_number=302, **SIZE)
     study = group_series(read_instance(path) for path in [*one, *again])
     assert to_volume(study[0], study).warnings == ()
+
+
+def test_the_same_contrast_again_half_a_step_aside_continues_nothing(tmp_path: Path) -> None:
+    one = flair_series(tmp_path / "a", slices=12, **SIZE)
+    aside = flair_series(tmp_path / "b", slices=13, series_number=302, **SIZE)
+    study = group_series(read_instance(path) for path in [*one, *aside])
+    assert [to_volume(series, study).warnings for series in study] == [(), ()]
