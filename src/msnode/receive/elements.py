@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msnode.errors import NotReadable
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -27,7 +29,24 @@ _LONG_LENGTH = frozenset({
 })  # fmt: skip
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_DEEPEST = 16
+_DEEPEST, _MOST_ELEMENTS = 16, 2**20
+
+
+class ElementCount:
+    """Counts the elements of one data set, because walking through a gigabyte of empty ones takes minutes."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_ELEMENTS
+
+    def add(self) -> None:
+        """Count one.
+
+        Raises:
+            NotReadable: that is too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise NotReadable(f"more than {_MOST_ELEMENTS} elements")
 
 
 @dataclass(frozen=True)
@@ -54,15 +73,18 @@ def part_of_header(data: Data, wanted: Collection[int], stop: int, *, implicit: 
 
     Returns:
         None if the encoding violates the standard, or ends inside an element before `stop`.
+
+    Raises:
+        NotReadable: too many elements.
     """
-    found, offset = [], 0
+    found, offset, count = [], 0, ElementCount()
     try:
         while offset < len(data):
             group, element = _IMPLICIT.unpack_from(data, offset)[:2]
             tag = group << 16 | element
             if tag >= stop:
                 break
-            end = _element_end(data, offset, implicit=implicit, depth=0)
+            end = _element_end(data, offset, count, implicit=implicit, depth=0)
             if end > len(data):
                 return None
             if tag in wanted:
@@ -73,12 +95,14 @@ def part_of_header(data: Data, wanted: Collection[int], stop: int, *, implicit: 
     return PartOfHeader(b"".join(found), offset)
 
 
-def _element_end(data: Data, offset: int, *, implicit: bool, depth: int) -> int:
+def _element_end(data: Data, offset: int, count: ElementCount, *, implicit: bool, depth: int) -> int:
     """Offset at which the element at `offset` ends.
 
     Raises:
         ValueError, struct.error: the encoding violates the standard.
+        NotReadable: too many elements.
     """
+    count.add()
     if implicit:
         length = _IMPLICIT.unpack_from(data, offset)[2]
         offset += _IMPLICIT.size
@@ -96,14 +120,15 @@ def _element_end(data: Data, offset: int, *, implicit: bool, depth: int) -> int:
         implicit = vr == b"UN"  # its content has implicit VR (PS3.5 6.2.2)
     if length != _UNDEFINED:
         return offset + int(length)
-    return _sequence_end(data, offset, implicit=implicit, depth=depth + 1)
+    return _sequence_end(data, offset, count, implicit=implicit, depth=depth + 1)
 
 
-def _sequence_end(data: Data, offset: int, *, implicit: bool, depth: int) -> int:
+def _sequence_end(data: Data, offset: int, count: ElementCount, *, implicit: bool, depth: int) -> int:
     """Offset at which a sequence of undefined length ends whose first item is at `offset` (PS3.5 7.5)."""
     if depth > _DEEPEST:
         raise ValueError("sequences nested too deeply")
     while True:
+        count.add()
         group, element, length = _IMPLICIT.unpack_from(data, offset)
         tag = group << 16 | element
         offset += _IMPLICIT.size
@@ -115,5 +140,5 @@ def _sequence_end(data: Data, offset: int, *, implicit: bool, depth: int) -> int
             offset += length
             continue
         while _IMPLICIT.unpack_from(data, offset)[:2] != divmod(_ITEM_END, 1 << 16):
-            offset = _element_end(data, offset, implicit=implicit, depth=depth)
+            offset = _element_end(data, offset, count, implicit=implicit, depth=depth)
         offset += _IMPLICIT.size

@@ -19,7 +19,7 @@ from msnode.dicom.planes import frame_count
 from msnode.dicom.uids import is_own
 from msnode.domain.arrivals import Arrival
 from msnode.errors import NotReadable
-from msnode.receive.elements import part_of_header
+from msnode.receive.elements import ElementCount, part_of_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,12 +112,13 @@ def _read_header(data: Data, *, implicit: bool) -> tuple[Dataset, int]:
 
 
 def _read_unusual(stream: BytesIO | mmap, *, implicit: bool) -> tuple[Dataset, int]:
-    header = read_dataset(
-        cast("BinaryIO", stream),
-        implicit,
-        is_little_endian=True,
-        stop_when=lambda tag, _vr, _length: tag >= _FIRST_PIXEL_TAG,
-    )
+    count = ElementCount()
+
+    def is_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
+        count.add()
+        return tag >= _FIRST_PIXEL_TAG
+
+    header = read_dataset(cast("BinaryIO", stream), implicit, is_little_endian=True, stop_when=is_pixel_data)
     return header, stream.tell()
 
 

@@ -9,6 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 
 from msnode.domain.arrivals import Arrival, AssociationFacts
 from msnode.errors import NotReadable
+from msnode.receive import elements
 from msnode.receive.incoming import read_arrival
 from support.dicom_files import encoded, enhanced_flair, flair_series
 
@@ -83,3 +84,17 @@ def test_what_no_database_takes_is_left_out(image, *, implicit: bool) -> None:
 def test_patient_is_known_in_any_character_set(image) -> None:
     image.SpecificCharacterSet, image.PatientID = "ISO_IR 100", "Größe"
     assert read(encoded(image), ExplicitVRLittleEndian).patient_key == ("", "Größe")
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        b"\x08\x00\x05\x00CS\x00\x00",
+        b"\x08\x00\x05\x00ZZ\x00\x00",  # no value representation: pydicom reads it
+        b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\x00\x00\x00\x00" * 20,
+    ],
+)
+def test_a_data_set_of_too_many_elements_is_not_readable(monkeypatch, element: bytes) -> None:
+    monkeypatch.setattr(elements, "_MOST_ELEMENTS", 10)
+    with pytest.raises(NotReadable, match="more than 10 elements"):
+        read_arrival(element * 20, str(ExplicitVRLittleEndian), FACTS)
