@@ -12,8 +12,10 @@ import typer
 from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.errors import ConfigurationError
+from msnode.receive.accepted import sop_class_uids
 from msnode.services.explain_routing import explain_folder
 from msnode.settings import load_settings
+from msnode.wiring.model import check_model
 from msnode.wiring.routing import check_routing, routing_defaults, selection_rules
 
 if TYPE_CHECKING:
@@ -23,12 +25,14 @@ _NO_DESTINATIONS = "none (results stay in data_dir)"
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration and its routing rules.
+    """Check the configuration, its routing rules, model and device.
 
     Exit 2: the configuration is not valid; stderr names every error.
     """
     settings = load_settings(config)
     rules = [rule.name for rule in check_routing(settings)]
+    check_model(settings)
+    sop_class_uids(settings.receive.also_accept)
     if as_json:
         names = [d.name for d in settings.destinations]
         print_json({"valid": True, "destinations": names, "routing": settings.node.routing, "rules": rules})

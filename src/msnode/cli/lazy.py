@@ -62,7 +62,9 @@ COMMANDS = {
     "echo": Entry(
         "echo", "echo", "Test a DICOM destination: C-ECHO, accepted result objects, storage confirmation."
     ),
-    "config check": Entry("config_check", "check", "Check the configuration and its routing rules."),
+    "config check": Entry(
+        "config_check", "check", "Check the configuration, its routing rules, model and device."
+    ),
     "config show": Entry(
         "config", "show", "Show every setting in force, whether from file, environment or default."
     ),
@@ -91,6 +93,19 @@ COMMANDS = {
 """All commands in help order; where a name has two words, the first is the group."""
 
 
+_EXTRA_OF = {"torch": "gpu", "dynamic_network_architectures": "gpu", "nilearn": "demo"} | dict.fromkeys(
+    ("nnunetv2", "batchgenerators", "batchgeneratorsv2", "nibabel", "matplotlib"), "train"
+)
+"""Optional package → the extra of msnode that installs it."""
+
+
+def _remedy(error: ModuleNotFoundError) -> str:
+    extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+    return (
+        f"pip install 'msnode[{extra}]'" if extra else "the installation is incomplete, install msnode again"
+    )
+
+
 class LazyCommand(TyperCommand):
     """A placeholder for a command; it imports the command when arguments are parsed."""
 
@@ -110,7 +125,7 @@ class LazyCommand(TyperCommand):
             if (error.name or "").startswith("msnode"):
                 raise
             raise ConfigurationError(
-                f"this command needs the Python package {error.name}: pip install 'msnode[train]'"
+                f"this command needs the Python package {error.name}: {_remedy(error)}"
             ) from error
         function = getattr(module, self._entry.function)
         paragraphs = (getdoc(function) or "").split("\n\n")

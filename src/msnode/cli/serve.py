@@ -10,6 +10,7 @@ import typer
 from msnode import logs
 from msnode.cli.output import ConfigOption
 from msnode.dicom import decoders
+from msnode.errors import ConfigurationError
 from msnode.settings import load_settings
 
 
@@ -46,6 +47,8 @@ def serve(
     decoders.keep_out()  # in these processes nothing is decoded; the children that do are started anew
     from msnode.wiring import node  # noqa: PLC0415 - it loads pydicom
 
+    if role is None and instance != 1:
+        raise ConfigurationError("--instance numbers one process: give --role too")
     settings = load_settings(config)
     logs.configure(json=settings.node.log_format == "json", level=settings.node.log_level)
     if role is None:

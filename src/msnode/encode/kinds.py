@@ -41,7 +41,7 @@ USUAL_KINDS = frozenset({"seg", "sr", "overlay", "summary"})
 """What every reading makes, whatever the destinations take."""
 
 SegmentationForm = Literal["lesions", "single", "labelmap"]
-"""BINARY, a segment a lesion; BINARY, all lesions in one segment; LABELMAP, a segment a lesion."""
+"""BINARY, one segment per lesion; BINARY, all lesions in one segment; LABELMAP, one segment per lesion."""
 
 
 def segment_number(form: SegmentationForm, label: int) -> int:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from msnode.encode import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
@@ -86,7 +86,7 @@ def draw_slice(
     number_size: float,
     reserved: tuple[_Box, ...] = (),
 ) -> Image.Image:
-    """One slice, enlarged to `size`, with a contour and a number for each lesion.
+    """One slice, enlarged to `size`, with a contour and a number for each part of a lesion.
 
     A contour runs just outside its lesion, so that the lesion itself stays visible.
 
@@ -105,8 +105,7 @@ def draw_slice(
     large = labels[rows][:, columns]
     pixels = np.array(picture)
     outside = np.where(large == 0, _largest_neighbour(large), 0)
-    boxes = {n: box for n, box in enumerate(ndimage.find_objects(large), start=1) if box is not None}
-    for label in boxes:
+    for label in np.unique(large[large > 0]).tolist():
         if dashed[label]:
             contour = outside == label
             outside[contour & ~_dashes(contour)] = 0
@@ -114,7 +113,7 @@ def draw_slice(
     colours = np.array([codes.lesion_colour(n) for n in range(1, int(labels.max()) + 1)], np.uint8)
     pixels[drawn] = colours[outside[drawn] - 1]
     picture = Image.fromarray(pixels)
-    _write_numbers(picture, drawn | (large > 0), boxes, number_size, list(reserved))
+    _write_numbers(picture, large, drawn, number_size, list(reserved))
     return picture
 
 
@@ -136,21 +135,34 @@ def _dashes(contour: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept
 
 
+def _parts(labels: NDArray[np.int32]) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """Each connected part of each lesion in a slice: the lesion's label, and the box around the part."""
+    boxes = {n: box for n, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+    for label, box in boxes.items():
+        parts, _ = ndimage.label(labels[box] == label, structure=np.ones((3, 3)))
+        for part in ndimage.find_objects(parts):
+            yield (
+                label,
+                tuple(slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part, strict=True)),
+            )
+
+
 def _write_numbers(
     picture: Image.Image,
-    lesions: NDArray[np.bool_],
-    boxes: Mapping[int, tuple[slice, ...]],
+    labels: NDArray[np.int32],
+    contours: NDArray[np.bool_],
     size: float,
     taken: list[_Box],
 ) -> None:
-    """Write each number beside its lesion, where it covers other numbers and lesions least."""
+    """Write a number beside each part of a lesion, where it covers other numbers and lesions least."""
     pen = ImageDraw.Draw(picture)
-    for label, (rows, columns) in boxes.items():
+    occupied = contours | (labels > 0)
+    for label, (rows, columns) in _parts(labels):
         text = str(label)
         width, height = round(font(size).getlength(text)) + 2, round(size)
         around = columns.start - 2, rows.start - 2, columns.stop + 2, rows.stop + 2
         places = [_beside(around, corner, width, height, picture.size) for corner in _CORNERS]
-        costs = [_cost(place, lesions, taken) for place in places]
+        costs = [_cost(place, occupied, taken) for place in places]
         best = places[costs.index(min(costs))]
         taken.append(best)
         pen.text(

@@ -163,9 +163,9 @@ class Engine(WorkflowClient):
         with dbos_seams.translated():
             if not lock.acquire(self._lock_wait_s):
                 raise ConfigurationError(
-                    f"executor {executor_id} is already running on "
+                    f"process {executor_id} is already running on "
                     f"{connections.where(self._database.url)}: "
-                    "stop that process, or start this one under another name"
+                    "stop it, or start this one with another --instance or node.host"
                 )
         return lock
 

@@ -1,7 +1,7 @@
 """Routing: rules as data that say what becomes of a study. Pure: files and headers are read elsewhere.
 
-The rules stand in order and the first of which every condition holds decides. A condition says in words why
-it does not hold, without a value of the study: what it compares may name the patient.
+The first rule whose conditions all hold decides. A condition says in words why it does not hold, without
+a value of the study: what it compares may name the patient.
 """
 
 from __future__ import annotations

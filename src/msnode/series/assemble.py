@@ -122,7 +122,7 @@ def _study_wait(study: StudyArrivals, timers: Timers, *, shortened: bool) -> tup
     if study.revision > 0:
         return timers.revision_quiet_s, f"{timers.revision_quiet_s:g} s after late instances"
     if shortened and timers.after_release_s < timers.study_quiet_s:
-        return timers.after_release_s, f"{timers.after_release_s:g} s after release, slices evenly spaced"
+        return timers.after_release_s, f"{timers.after_release_s:g} s after release, no slice is missing"
     return timers.study_quiet_s, f"{timers.study_quiet_s:g} s without an instance of the study"
 
 

@@ -316,7 +316,7 @@ def _not_eligible(d: Description, rules: SelectionRules, *, missing: str) -> str
         (missing, missing),
         (
             d.slice_count < rules.min_slices,
-            f"{d.slice_count} slice(s), at least {rules.min_slices} are needed",
+            f"too few slices: {d.slice_count}, at least {rules.min_slices} are needed",
         ),
         (
             d.coverage_mm is not None and d.coverage_mm < rules.min_coverage_mm,

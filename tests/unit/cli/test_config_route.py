@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from msnode.cli import app
+from msnode.cli import app, config_check, serve
 from msnode.errors import ConfigurationError, NotReadable
 from support.dicom_files import flair_series
 from support.heads import study_of
@@ -120,3 +120,22 @@ def test_check_names_the_rules_and_what_is_wrong_in_them(run, tmp_path):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert "line 12: rules.2.destinations: no destination 'wart'" in str(caught.value)
     assert "line 13: rules.2.bundle: no bundle 'lost'; there is: msnode-flair2d@" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('[model]\nbundle = "foo"', "model.bundle: no bundle 'foo'"),
+        ('[receive]\nalso_accept = ["Foo"]', "also_accept"),
+    ],
+)
+def test_check_refuses_what_serve_would_refuse(tmp_path, setting, says):
+    path = tmp_path / "msnode.toml"
+    path.write_text(f"{setting}\n")
+    with pytest.raises(ConfigurationError, match=says):
+        config_check.check(path)
+
+
+def test_a_number_of_a_process_needs_its_role(tmp_path):
+    with pytest.raises(ConfigurationError, match="--instance numbers one process: give --role too"):
+        serve.serve(tmp_path / "msnode.toml", None, 3)

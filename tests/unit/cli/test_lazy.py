@@ -92,7 +92,10 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         return load
 
     monkeypatch.setattr(lazy, "import_module", missing("torch"))
-    with pytest.raises(ConfigurationError, match="needs the Python package torch"):
+    with pytest.raises(ConfigurationError, match=r"package torch: pip install 'msnode\[gpu\]'"):
+        command.load()
+    monkeypatch.setattr(lazy, "import_module", missing("pydicom"))
+    with pytest.raises(ConfigurationError, match="package pydicom: the installation is incomplete"):
         command.load()
     monkeypatch.setattr(lazy, "import_module", missing("msnode.train.export"))
     with pytest.raises(ModuleNotFoundError):

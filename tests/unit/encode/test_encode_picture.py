@@ -92,3 +92,9 @@ def test_a_slice_drawn_to_another_aspect_keeps_contours_on_the_lesion():
 def test_a_slice_without_lesions_is_grey():
     pixels = drawn(np.zeros(GREY.shape, np.int32))
     np.testing.assert_array_equal(pixels, np.asarray(Image.new("RGB", (256, 256), (40, 40, 40))))
+
+
+def test_each_part_of_a_lesion_has_its_number():
+    one = labelled((10, 10))
+    both = one + labelled((40, 40))
+    assert number_pixels(drawn(both), both, 1) == 2 * number_pixels(drawn(one), one, 1)

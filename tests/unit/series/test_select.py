@@ -183,7 +183,7 @@ def test_a_flair_that_cannot_be_read_is_answered(description: str, attributes: d
 
 
 def test_too_few_slices_and_too_little_coverage_are_answered() -> None:
-    assert "1 slice(s), at least 5" in select([made(slices=1)]).reason
+    assert "too few slices: 1, at least 5" in select([made(slices=1)]).reason
     assert "slices cover 20 mm, at least 40" in select([made(slices=20, step=1.0)]).reason
     assert select([made(slices=1)]).asked_for
 
@@ -459,8 +459,8 @@ def test_files_made_by_the_test_support_are_eligible(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "says"),
     [
-        ("siemens/anatomical/001", "4 slice(s)"),
-        ("philips/anatomical/001", "4 slice(s)"),
+        ("siemens/anatomical/001", "too few slices: 4"),
+        ("philips/anatomical/001", "too few slices: 4"),
         ("hyperfine/anatomical/001", "3D axial, 8 slices"),
         ("ge/anatomical/001", "no FLAIR series"),
         ("hitachi/anatomical/001", "no FLAIR series"),
@@ -468,7 +468,7 @@ def test_files_made_by_the_test_support_are_eligible(tmp_path: Path) -> None:
         ("siemens_multiframe/anatomical/001", "no FLAIR series"),
         ("failing/gantrytilting/001", "no FLAIR series"),
         ("failing/notavolume/001", "no FLAIR series"),
-        ("failing/slicecount/001", "2 slice(s)"),
+        ("failing/slicecount/001", "too few slices: 2"),
         ("failing/sliceincrement/002", "no FLAIR series"),
         ("failing/sliceorientation/001", "no FLAIR series"),
         ("../dcm_qa/In/Orientation/ax/axasc36", "no FLAIR series"),
