@@ -125,20 +125,20 @@ class Verifier:
             self._cannot_confirm(job, owed, why="the configuration has no such destination that confirms")
             return
         try:
-            with there.open_session(lambda report: self._reports.take(report, {destination})) as line:
-                self._ask(line, job, owed)
+            with there.open_session(lambda report: self._reports.take(report, {destination})) as session:
+                self._ask(session, job, owed)
         except (PeerUnreachable, AssociationRejected) as error:
             self._ask_again(job, owed, note=str(error))
 
-    def _ask(self, line: VerificationSession, job: Job, owed: Sequence[Delivery]) -> None:
+    def _ask(self, session: VerificationSession, job: Job, owed: Sequence[Delivery]) -> None:
         by_commitment = [d for d in owed if d.verify == Verify.COMMITMENT]
         by_find = [d for d in owed if d.verify == Verify.FIND]
-        if by_commitment and line.commits:
-            self._commit(line, job, by_commitment)
+        if by_commitment and session.commits:
+            self._commit(session, job, by_commitment)
         elif by_commitment:
-            self._switch_to_find(line, job, by_commitment, why="it offers no storage commitment")
-        if by_find and line.finds:
-            self._look(line, job, by_find)
+            self._switch_to_find(session, job, by_commitment, why="it offers no storage commitment")
+        if by_find and session.finds:
+            self._look(session, job, by_find)
         elif by_find:
             denied = [d for d in by_find if d.denials]
             self._send_denied_again(job, denied)
@@ -146,7 +146,7 @@ class Verifier:
                 job, [d for d in by_find if d not in denied], why="it cannot be asked by C-FIND"
             )
 
-    def _commit(self, line: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
+    def _commit(self, session: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
         """Go on with the requests that are under way, and request what no request covers."""
         with self._database.read() as tx:
             under_way = commitments.outstanding(tx, job.id, which[0].destination)
@@ -157,33 +157,33 @@ class Verifier:
             if not items:
                 continue
             if each.state == State.PREPARED:  # this process, or one before it, ended before it was sent
-                self._request(line, job, items, each.transaction_uid)
+                self._request(session, job, items, each.transaction_uid)
             elif _now() < each.deadline_at:
                 with self._change(job) as tx:
                     deliveries.ask_later(
                         tx, *items, at=_now(), note=items[0].note, next_try_at=each.deadline_at
                     )
             else:
-                self._overdue(line, job, items, each.transaction_uid)
+                self._overdue(session, job, items, each.transaction_uid)
         new = [d for d in which if d.id not in covered]
         if new and max(d.answers for d in new) >= self._retry.answers:
-            self._switch_to_find(line, job, new, why=new[0].note)
+            self._switch_to_find(session, job, new, why=new[0].note)
         elif new:
-            self._prepare_and_request(line, job, new)
+            self._prepare_and_request(session, job, new)
 
-    def _prepare_and_request(self, line: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
+    def _prepare_and_request(self, session: VerificationSession, job: Job, which: Sequence[Delivery]) -> None:
         transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
         with self._database.write() as tx:
-            deadline = _now() + timedelta(seconds=line.deadline_s)
+            deadline = _now() + timedelta(seconds=session.deadline_s)
             commitments.prepare(tx, transaction_uid, which, at=_now(), deadline_at=deadline)
         crash_points.reach("commitment-prepared", transaction_uid)
-        self._request(line, job, which, transaction_uid)
+        self._request(session, job, which, transaction_uid)
 
     def _request(
-        self, line: VerificationSession, job: Job, which: Sequence[Delivery], transaction_uid: str
+        self, session: VerificationSession, job: Job, which: Sequence[Delivery], transaction_uid: str
     ) -> None:
         wanted = tuple(Reference(d.result.sop_class_uid, d.result.sop_instance_uid) for d in which)
-        answer = line.request(Request(transaction_uid, wanted))
+        answer = session.request(Request(transaction_uid, wanted))
         crash_points.reach("commitment-requested", transaction_uid)
         log.info(
             "commitment_requested", transaction_uid=transaction_uid, job_id=job.id, status=answer.status,
@@ -196,46 +196,46 @@ class Verifier:
                 commitments.ask_again(tx, which, at=_now(), delay=self._retry.delay, note=note, no=True)
             return
         now = _now()
-        deadline = now + timedelta(seconds=line.deadline_s)
+        deadline = now + timedelta(seconds=session.deadline_s)
         with self._change(job) as tx:
             if commitments.requested(tx, transaction_uid, at=now, deadline_at=deadline):
                 note = "waits for its report of storage commitment"
                 deliveries.ask_later(tx, *which, at=now, note=note, next_try_at=deadline)
         crash_points.reach("commitment-noted", transaction_uid)
-        line.linger(lambda: self._is_answered(transaction_uid))
+        session.linger(lambda: self._is_answered(transaction_uid))
 
     def _is_answered(self, transaction_uid: str) -> bool:
         with self._database.read() as tx:
             return commitments.is_answered(tx, transaction_uid)
 
     def _overdue(
-        self, line: VerificationSession, job: Job, which: Sequence[Delivery], transaction_uid: str
+        self, session: VerificationSession, job: Job, which: Sequence[Delivery], transaction_uid: str
     ) -> None:
-        if line.finds:
-            self._look(line, job, which, overdue=transaction_uid)
+        if session.finds:
+            self._look(session, job, which, overdue=transaction_uid)
             return
         with self._change(job) as tx:
             commitments.close(tx, transaction_uid, State.OVERDUE)
             count = commitments.overdue_count(tx, job.id, which[0].destination)
         if count < _UNANSWERED_LIMIT:
-            self._prepare_and_request(line, job, which)
+            self._prepare_and_request(session, job, which)
         else:
             why = f"it never reported on {count} commitment requests"
             self._cannot_confirm(job, which, why=f"{why} and cannot be asked by C-FIND")
 
     def _switch_to_find(
-        self, line: VerificationSession, job: Job, which: Sequence[Delivery], *, why: str
+        self, session: VerificationSession, job: Job, which: Sequence[Delivery], *, why: str
     ) -> None:
         """It takes no commitment request: ask whether it has the objects instead, now and from now on."""
-        if not line.finds:
+        if not session.finds:
             self._cannot_confirm(job, which, why=f"{why}, and no C-FIND")
             return
         with self._change(job) as tx:
             deliveries.ask_by_find(tx, *which, at=_now(), note=why)
-        self._look(line, job, [replace(d, verify=Verify.FIND, answers=0) for d in which])
+        self._look(session, job, [replace(d, verify=Verify.FIND, answers=0) for d in which])
 
     def _look(
-        self, line: VerificationSession, job: Job, which: Sequence[Delivery], *, overdue: str | None = None
+        self, session: VerificationSession, job: Job, which: Sequence[Delivery], *, overdue: str | None = None
     ) -> None:
         """Ask whether it has the objects; what it has is committed, what it has not is sent again.
 
@@ -249,20 +249,20 @@ class Verifier:
             )
         found: set[str] = set()
         for series_uid, uids in series.items():
-            answer = line.find(job.study_instance_uid, series_uid, uids)
+            answer = session.find(job.study_instance_uid, series_uid, uids)
             if answer.failure:
                 self._ask_again(job, which, note=answer.failure)
                 return
             found |= answer.sop_instance_uids
         there = [d for d in which if d.result.sop_instance_uid in found]
         missing = [d for d in which if d.result.sop_instance_uid not in found]
-        no = f"not found by {line.asks_by}"
+        no = f"not found by {session.asks_by}"
         with self._change(job) as tx:
             if overdue is not None:
                 commitments.close(tx, overdue, State.OVERDUE)
             for each in there:
                 but = f", though {each.denials} commitment reports denied it" if each.denials else ""
-                deliveries.committed(tx, each, at=_now(), note=f"found by {line.asks_by}{but}")
+                deliveries.committed(tx, each, at=_now(), note=f"found by {session.asks_by}{but}")
             doubted = [d for d in missing if overdue is None and d.answers + 1 < self._retry.answers]
             commitments.ask_again(tx, doubted, at=_now(), delay=self._retry.delay, note=no, no=True)
             for each in missing:
