@@ -22,8 +22,8 @@ from msnode.series.volume import to_volume
 from support.dicom_files import change, enhanced_flair, flair_series
 from support.readings import MODEL, provenance, series_of
 from support.segmentations import (
-    BRIGHTEST_HEAD,
     assert_same_places,
+    drawn_numbers,
     drawn_places,
     pixels_with_lesions,
     places_by_dcmtk,
@@ -97,12 +97,12 @@ LAYOUTS: Mapping[str, Callable[[Path], list[Path]]] = {
 
 
 def drawn(source: SourceVolume) -> np.ndarray:
-    """Stored values over those of the head, on the source grid."""
+    """Numbers of the drawn lesions, on the source grid."""
     header = source.frames[0].instance.header
     if "SharedFunctionalGroupsSequence" in header:
         header = header.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0]
     slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
-    return np.rint((source.volume.data - intercept) / slope) - BRIGHTEST_HEAD
+    return drawn_numbers(np.rint((source.volume.data - intercept) / slope))
 
 
 def found_in(source: SourceVolume, chosen: np.ndarray) -> tuple[LesionMap, Findings]:

@@ -9,6 +9,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import nibabel
@@ -28,6 +29,7 @@ Places = Mapping[int, NDArray[np.float64]]
 BRIGHTEST_HEAD = 2000
 """Drawn lesions are brighter than any other voxel of `head_pixels`: this plus their number."""
 
+_SPECK = 1000
 _BOXES = ((2, 4, 5), (1, 5, 6), (2, 3, 4), (1, 3, 5), (1, 2, 3))
 _CORNERS = ((1, 2, 2), (1, 9, 4), (2, 3, 9), (3, 10, 13), (3, 2, 14))
 
@@ -37,7 +39,13 @@ def pixels_with_lesions(slices: int = 5, rows: int = 18, columns: int = 22) -> N
     pixels = head_pixels(slices, rows, columns)
     for number, (corner, size) in enumerate(zip(_CORNERS, _BOXES, strict=True), start=1):
         pixels[tuple(slice(a, a + s) for a, s in zip(corner, size, strict=True))] = BRIGHTEST_HEAD + number
+    pixels[:, 0, 0] = BRIGHTEST_HEAD + _SPECK  # else a lesion is a plateau of the largest value: saturated
     return pixels
+
+
+def drawn_numbers(stored: NDArray[Any]) -> NDArray[Any]:
+    """Stored values as numbers of drawn lesions; what is not positive is none. Any shape."""
+    return np.where(stored >= BRIGHTEST_HEAD + _SPECK, 0, stored - BRIGHTEST_HEAD)
 
 
 def drawn_places(paths: Sequence[Path]) -> Places:
@@ -46,7 +54,7 @@ def drawn_places(paths: Sequence[Path]) -> Places:
     for path in paths:
         ds = dcmread(path)
         stored = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns).astype(int)
-        for frame, affine in zip(stored - BRIGHTEST_HEAD, _frame_affines(ds), strict=True):
+        for frame, affine in zip(drawn_numbers(stored), _frame_affines(ds), strict=True):
             if (frame > 0).any():
                 frames.append(frame)
                 affines.append(affine)

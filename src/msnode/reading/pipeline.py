@@ -195,7 +195,8 @@ def _read_candidate(
         known = former if former and former.image_digest == source.image_digest else None
         return _read_series(source, selection, rules, provenance, load_network, known=known, clock=clock)
     except Rejected as refusal:
-        return _Refused(selection, source, refusal)
+        why = type(refusal)("; ".join((str(refusal), *selection.remarks)))
+        return _Refused(selection, source, why)
 
 
 def _removed(selection: Selection, former: Former | None) -> str:
