@@ -164,8 +164,10 @@ def test_command_in_the_middle_of_a_data_set_ends_the_association(listener, inst
     one = listener()
     with closing(one.sender()) as sender:
         halfway(sender, *instances[0], share=0.5)
-        sender.socket.sendall(b"".join(store_pdus(*instances[1])))
-        assert sender.receive()[0] in {0x07, 0}
+        with suppress(ConnectionError):  # the receiver may have ended it before all was sent
+            sender.socket.sendall(b"".join(store_pdus(*instances[1])))
+        with suppress(ConnectionError):
+            assert sender.receive()[0] in {0x07, 0}
     assert one.ledger.arrivals == []
 
 

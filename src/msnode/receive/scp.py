@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -96,7 +97,8 @@ class Receiver:
 
     def _application_entity(self, ae_title: str) -> AE:
         ae = AE(ae_title=ae_title)
-        ae.maximum_associations = self._limits.max_connections
+        # The guard bounds connections; pynetdicom would also count those that it has not ended quite yet.
+        ae.maximum_associations = sys.maxsize
         ae.maximum_pdu_size = self._limits.announced_pdu_bytes
         ae.acse_timeout = self._limits.association_timeout_s
         ae.dimse_timeout = self._limits.idle_timeout_s
