@@ -15,8 +15,9 @@ from msnode.cli.output import ConfigOption, JsonOption, print_json
 from msnode.errors import ConfigurationError
 from msnode.evaluate import compare as comparing
 from msnode.evaluate.evaluation import About, evaluate_cases
-from msnode.evaluate.report import SHOWN, show, write_report
+from msnode.evaluate.report import write_report
 from msnode.evaluate.report_comparison import verdict, write_comparison
+from msnode.evaluate.report_sections import SHOWN, show
 from msnode.preprocess import recipes
 from msnode.segment.bundle import find_bundle, load_bundle
 from msnode.settings import load_settings

@@ -6,11 +6,7 @@ It is drawn for archives that show only images. It names no patient and no date 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
-from PIL import Image, ImageDraw
 
 from msnode.dicom import header as dicom_header
 from msnode.dicom.uids import EQUIPMENT
@@ -18,31 +14,26 @@ from msnode.encode import codes
 from msnode.encode.key_slices import choose, draw_key_slices, plane_name
 from msnode.encode.normalise import legal_value
 from msnode.encode.overlay import NOTICE, instance_numbers
-from msnode.encode.picture import BLACK, WHITE, font, grey_levels, showable
+from msnode.encode.picture import BLACK, WHITE, grey_levels, showable
+from msnode.encode.sheet import SIZE, TEXT, Page, Sheet, wrap
 from msnode.measure.lesions import is_uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from msnode.domain.findings import Finding, Findings, LesionMap
     from msnode.domain.imaging import SourceVolume
     from msnode.encode.provenance import ResultIdentity
 
-SIZE = (1240, 1754)
-"""Width and height, pixels: A4 upright at 150 dots an inch."""
-
 _MARGIN = 50
 _WIDTH = SIZE[0] - 2 * _MARGIN
-_GROUND = (18, 20, 24)
-"""Dark, as everything else on a screen in a reading room."""
-_PANEL = (34, 38, 46)
 _LINE = (84, 90, 100)
 _DIM = (176, 182, 192)
 _AMBER = (255, 191, 0)
 _RED = (255, 120, 100)
-_TEXT = 22
 _STEP = 30
 """From one line of text to the next."""
 _GAP = 18
@@ -55,70 +46,6 @@ _WIDEST_BAR = 40
 _LOG_ROOM = 0.05
 """Between the smallest bar's end and the axis, and above the largest, in powers of ten."""
 _MM3_PER_ML = 1000
-
-
-@dataclass(frozen=True)
-class Words:
-    """A line of text on the page: what it says, its left end and baseline, and its size, in pixels."""
-
-    text: str
-    left: float
-    baseline: float
-    size: float
-
-
-@dataclass(frozen=True, eq=False)
-class Page:
-    """What is shown, (row, column, RGB), and the lines of text in it."""
-
-    pixels: NDArray[np.uint8]
-    words: tuple[Words, ...]
-
-
-class _Sheet:
-    """A page while it is drawn."""
-
-    def __init__(self) -> None:
-        self.picture = Image.new("RGB", SIZE, _GROUND)
-        self.pen = ImageDraw.Draw(self.picture)
-        self.words: list[Words] = []
-
-    def write(
-        self,
-        place: tuple[float, float],
-        text: str,
-        size: float = _TEXT,
-        *,
-        colour: tuple[int, int, int] = WHITE,
-        anchor: str = "ls",
-        bold: bool = False,
-    ) -> None:
-        """Write one line; `place` is its baseline at the left, middle or right end, as `anchor` says."""
-        line = "".join(showable(letter) or " " for letter in text)
-        stroke = max(1, round(size / 36)) if bold else 0
-        self.pen.text(place, line, font=font(size), fill=colour, anchor=anchor, stroke_width=stroke)
-        shift = {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]]
-        left = place[0] - shift * font(size).getlength(line)
-        self.words.append(Words(line, left, place[1], size))
-
-    def panel(self, left: int, top: int, right: int, bottom: int) -> None:
-        """A field of a lighter ground."""
-        self.pen.rounded_rectangle((left, top, right, bottom), radius=8, fill=_PANEL)
-
-    def page(self) -> Page:
-        return Page(np.asarray(self.picture), tuple(self.words))
-
-
-def wrap(text: str, size: float, width: float) -> list[str]:
-    """Lines no wider than `width` pixels, as far as single words are not."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font(size).getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def reading_page(
@@ -142,7 +69,7 @@ def reading_page(
     """
     if grey is None:
         grey = grey_levels(source.volume.data)
-    sheet = _Sheet()
+    sheet = Sheet()
     _write_banner(sheet, "Multiple sclerosis lesions in FLAIR, for a second look by the radiologist")
     for number, line in enumerate(_what_was_read(source)):
         sheet.write((_MARGIN, 184 + number * _STEP), line, colour=_DIM)
@@ -164,7 +91,7 @@ def rejection_page(reason: str, *, identity: ResultIdentity) -> Page:
         reason: why nothing was read, without patient data.
         identity: what the results of one refusal share.
     """
-    sheet = _Sheet()
+    sheet = Sheet()
     _write_banner(sheet, "Multiple sclerosis lesions in FLAIR: no result")
     below = 320
     for text, size, colour in (
@@ -181,7 +108,7 @@ def rejection_page(reason: str, *, identity: ResultIdentity) -> Page:
     return sheet.page()
 
 
-def _write_banner(sheet: _Sheet, title: str) -> None:
+def _write_banner(sheet: Sheet, title: str) -> None:
     sheet.pen.rectangle((0, 0, SIZE[0], 88), fill=_AMBER)
     sheet.write((_MARGIN, 64), NOTICE, 56, colour=BLACK, bold=True)
     sheet.write((_MARGIN, 140), title, 32)
@@ -201,7 +128,7 @@ def _what_was_read(source: SourceVolume) -> list[str]:
     ]
 
 
-def _draw_tiles(sheet: _Sheet, findings: Findings) -> None:
+def _draw_tiles(sheet: Sheet, findings: Findings) -> None:
     """The numbers in large type: count, total volume, brain volume; each with its share of the width."""
     brain = findings.brain_volume_ml
     tiles = [("No lesion was found.", "by the algorithm", 2)]
@@ -217,7 +144,7 @@ def _draw_tiles(sheet: _Sheet, findings: Findings) -> None:
         sheet.panel(left, _TILES, right, _TILES + 116)
         middle = (left + right) / 2
         sheet.write((middle, _TILES + 62), text, 50, anchor="ms", bold=True)
-        sheet.write((middle, _TILES + 98), caption, _TEXT, colour=_DIM, anchor="ms")
+        sheet.write((middle, _TILES + 98), caption, TEXT, colour=_DIM, anchor="ms")
         left = right + _GAP
 
 
@@ -229,7 +156,7 @@ def _millilitres(mm3: float) -> str:
 
 
 def _paste_key_slices(
-    sheet: _Sheet,
+    sheet: Sheet,
     lesion_map: LesionMap,
     dashed: Mapping[int, bool],
     ranks: Sequence[int],
@@ -254,7 +181,7 @@ def _paste_key_slices(
         sheet.write((middle, top + one.picture.height + 24), caption, 20, colour=_DIM, anchor="ms")
 
 
-def _draw_table(sheet: _Sheet, findings: Sequence[Finding], mark_below: float) -> None:
+def _draw_table(sheet: Sheet, findings: Sequence[Finding], mark_below: float) -> None:
     """The largest lesions: number, volume, longest axial diameter, confidence."""
     left, right = _MARGIN, _MARGIN + (_WIDTH - _GAP) // 2
     sheet.panel(left, _TABLE, right, _NOTES - _GAP - 10)
@@ -275,13 +202,13 @@ def _draw_table(sheet: _Sheet, findings: Sequence[Finding], mark_below: float) -
         colour = codes.lesion_colour(lesion.label)
         sheet.pen.rectangle((left + 18, level - 16, left + 34, level), fill=colour)
         for end, cell in zip(ends, cells, strict=True):
-            sheet.write((end, level), cell, _TEXT, anchor="rs")
+            sheet.write((end, level), cell, TEXT, anchor="rs")
     if more := len(findings) - len(shown):
         level = _TABLE + 34 + (_TABLE_ROWS + 1) * 29
         sheet.write((left + 18, level), f"+ {more} more: see the report", 20, colour=_DIM)
 
 
-def _draw_plot(sheet: _Sheet, findings: Sequence[Finding]) -> None:
+def _draw_plot(sheet: Sheet, findings: Sequence[Finding]) -> None:
     """A bar a lesion, by falling volume, on a logarithmic axis."""
     left, right = _MARGIN + (_WIDTH + _GAP) // 2, _MARGIN + _WIDTH
     bottom = _NOTES - _GAP - 10
@@ -322,12 +249,12 @@ def _notes(source: SourceVolume, findings: Findings, mark_below: float) -> list[
     return list(dict.fromkeys(notes))
 
 
-def _write_notes(sheet: _Sheet, notes: Sequence[str], *, stressed: int) -> None:
+def _write_notes(sheet: Sheet, notes: Sequence[str], *, stressed: int) -> None:
     """One below the other, the first `stressed` in colour; notes without room are counted."""
     room = (_FOOT - 20 - _NOTES) // _STEP
-    below = _NOTES + _TEXT
+    below = _NOTES + TEXT
     for number, note in enumerate(notes):
-        lines = wrap(note, _TEXT, _WIDTH - 24)
+        lines = wrap(note, TEXT, _WIDTH - 24)
         left = len(notes) - number
         if len(lines) + (left > 1) > room:
             sheet.write((_MARGIN, below), f"+ {left} more: see the report", colour=_AMBER)
@@ -340,7 +267,7 @@ def _write_notes(sheet: _Sheet, notes: Sequence[str], *, stressed: int) -> None:
         room -= len(lines)
 
 
-def _write_foot(sheet: _Sheet, identity: ResultIdentity) -> None:
+def _write_foot(sheet: Sheet, identity: ResultIdentity) -> None:
     """Who made this, and when."""
     provenance, model = identity.provenance, identity.provenance.model
     made_by = f"model {model.name} {model.version} (SHA-256 {model.sha256[:12]})" if model else "no model"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from msnode.domain.imaging import Instance
-    from msnode.encode.page import Page
     from msnode.encode.provenance import ResultIdentity
+    from msnode.encode.sheet import Page
 
 _KIND = "pdf"
 _TITLE = "MS lesions in FLAIR: AI result, not verified"

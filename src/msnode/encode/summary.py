@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from msnode.domain.imaging import Instance, SourceVolume
-    from msnode.encode.page import Page
     from msnode.encode.provenance import ResultIdentity
+    from msnode.encode.sheet import Page
 
 _KIND = "summary"
 _LONG_TEXT = 1024

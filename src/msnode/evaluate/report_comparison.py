@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msnode
 from msnode.evaluate import page, plots
 from msnode.evaluate.compare import LOWER_IS_BETTER, figure_of
-from msnode.evaluate.report import SHOWN, on_intervals, opening, show, size_name
+from msnode.evaluate.report import on_intervals, opening
+from msnode.evaluate.report_sections import SHOWN, show, size_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

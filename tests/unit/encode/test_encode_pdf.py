@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from msnode.encode import ResultIdentity, encode_pdf
-from msnode.encode.page import Page, Words, reading_page, rejection_page
+from msnode.encode.page import reading_page, rejection_page
 from msnode.encode.pdf import page_as_pdf
+from msnode.encode.sheet import Page, Words
 from support.dicom_files import flair_series
 from support.readings import MARK_BELOW, provenance, read
 

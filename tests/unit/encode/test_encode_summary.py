@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from msnode.encode import ResultIdentity, encode_rejection_summary, encode_summary
-from msnode.encode.page import SIZE, reading_page, rejection_page
+from msnode.encode.page import reading_page, rejection_page
+from msnode.encode.sheet import SIZE
 from support.dicom_files import change_all, enhanced_flair, flair_series
 from support.readings import MARK_BELOW, provenance, read
 
