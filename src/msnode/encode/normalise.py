@@ -105,6 +105,7 @@ _PATTERNS = {
     "IS": re.compile(r"([+-]?\d{1,11})?"),
     "DS": re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?"),
 }
+"""Values that are legal in an object. pydicom's own checks also take a query's range for a date or time."""
 _CHARACTER_SET = "Specific Character Set (0008,0005)"
 _LATIN_1 = {"ISO_IR 100", "ISO 2022 IR 100"}
 _BEYOND_EUROPE, _THREE_BYTES = "\u0180", "\u0800"
