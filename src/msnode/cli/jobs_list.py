@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from msnode.cli.console import console
 from msnode.cli.output import ConfigOption, JsonOption, print_json
@@ -32,9 +31,9 @@ def list_jobs(
     if as_json:
         print_json([asdict(job) for job in found])
         return
-    table = Table("job", "rev", "state", "since (UTC)", "lesions", "ml", "study", "reason", box=None)
+    table = Table("job", "rev", "state", "since (UTC)", "lesions", "volume (ml)", "study", "reason", box=None)
     for job in found:
-        table.add_row(*map(Text, _row(job)))
+        table.add_row(*_row(job))
     console.print(table)
 
 

@@ -90,7 +90,9 @@ def checked(url: str) -> sa.URL:
         raise ConfigurationError(f"{expected}; the path is missing or relative")
     folder = Path(parsed.database).parent
     if not folder.is_dir():
-        raise ConfigurationError(f"database_url: folder {folder} does not exist")
+        raise ConfigurationError(
+            f"no folder for the database: {folder} does not exist (data_dir, database_url)"
+        )
     kind = _file_system(folder)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(

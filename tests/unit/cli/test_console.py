@@ -1,8 +1,10 @@
 import io
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 
+from msnode import cli
 from msnode.cli.console import SafeConsole
 from msnode.cli.output import fail, print_json
 
@@ -39,3 +41,9 @@ def test_errors_and_json_hold_none_either(capsys):
     assert shown.err == "msnode: refused by \\x1b[31mPACS\\x9b0m\n"
     assert shown.out.isascii()
     assert "\x1b" not in shown.out
+
+
+def test_commands_print_strings_alone():
+    """What is already `Text` does not pass the console's escapes."""
+    folder = Path(cli.__file__).parent
+    assert [p.name for p in folder.glob("*.py") if "from rich.text" in p.read_text()] == ["console.py"]
