@@ -1,58 +1,17 @@
 """Peers ask the node to keep objects, and are told what it keeps."""
 
-import json
 from contextlib import contextmanager
 
 import pytest
-import sqlalchemy as sa
 
-from msnode.deliver.retry import RetryPolicy
 from msnode.dicom import commitment
 from msnode.dicom.commitment import Reference, Request, read_report
 from msnode.dicom.connection import DicomAddress
 from msnode.errors import OutOfResources
-from msnode.record import promises, schema
 from msnode.services.answer_commitments import CommitmentListener, CommitmentResponder
 from msnode.store import Blob, Store
+from support.commitment_requests import MR, RETRY, audited, note, open_ids, promised, row
 from support.peers import answering_scp, free_port
-
-MR = "1.2.840.10008.5.1.4.1.1.4"
-RETRY = RetryPolicy(first_s=10, factor=2, max_s=100, limit=3)
-
-
-def note(record, request, calling_ae="ROUTER", seconds=0):
-    with record.database.write() as tx:
-        return promises.note_request(tx, request, calling_ae=calling_ae, at=record.at(seconds))
-
-
-def open_ids(record):
-    with record.database.read() as tx:
-        return [each.id for each in promises.open_reports(tx)]
-
-
-def promised(record):
-    i = schema.instance
-    with record.database.read() as tx:
-        return set(tx.execute(sa.select(i.c.sop_instance_uid).where(i.c.promised)).scalars())
-
-
-def row(record, request_id=1):
-    with record.database.read() as tx:
-        return tx.execute(
-            sa.select(schema.commitment_request).where(schema.commitment_request.c.id == request_id)
-        ).one()
-
-
-def audited(record):
-    with record.database.read() as tx:
-        return [(line.event, json.loads(line.facts)) for line in tx.execute(sa.select(schema.audit)).all()]
-
-
-def decide(record, request, has_bytes=lambda _digest: True):
-    with record.database.write() as tx:
-        report = promises.promise(tx, request, has_bytes=has_bytes)
-    failed = {each.sop_instance_uid: reason for each, reason in report.failed.items()}
-    return [each.sop_instance_uid for each in report.kept], failed
 
 
 @pytest.fixture
